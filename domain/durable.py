@@ -1,0 +1,87 @@
+"""What a state machine must offer to become a durable entity.
+
+A machine is pure: ``decide`` reads a state and answers with what should happen, ``apply`` makes
+one event happen. Time is an argument. The runtime in ``actors.durable`` journals the events,
+delivers the messages and sends the replies; nothing here knows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+State = TypeVar("State")
+
+
+class Rejection(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """An expected refusal. ``code`` is documented and stable, ``fields`` say what was wrong."""
+
+    code: str
+    fields: dict[str, str] = {}
+
+
+class Unavailable(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The outcome is unknown: ask again with the same id, which answers it."""
+
+    reason: str
+
+
+class Moved(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The entity is not here any more: read the slot map again."""
+
+    slot: int
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message from one entity to another. ``body`` is one of the machine's own types."""
+
+    to: str
+    body: Any
+
+
+class Decision(msgspec.Struct):
+    """What a command leads to.
+
+    ``reply`` answers the command; when it is ``None`` the answer comes later, from the decision
+    whose ``answers`` is the id of this command. ``outcome`` answers a message of another entity.
+    """
+
+    events: Sequence[Any] = ()
+    reply: Any = None
+    messages: Sequence[Message] = ()
+    answers: bytes | None = None
+    outcome: Rejection | None = None
+
+
+class Posting(msgspec.Struct, frozen=True, array_like=True):
+    """A change of one ledger account; the postings of an event sum to zero for each asset."""
+
+    account: str
+    asset: str
+    amount: int
+
+
+class Machine(Protocol[State]):
+    """The contract between a context's rules and the runtime."""
+
+    def new(self, key: str) -> State:
+        """The state of an entity that nothing has happened to yet."""
+
+    def decide(self, state: State, command: Any, now: int) -> Decision | Rejection:
+        """Judge ``command`` at ``now`` (microseconds since the epoch); change nothing."""
+
+    def acknowledge(
+        self, state: State, message: Any, outcome: Rejection | None, now: int
+    ) -> Decision:
+        """Judge the outcome of a message that this entity sent: ``None`` means accepted."""
+
+    def apply(self, state: State, event: Any) -> None:
+        """Make ``event`` happen. Never fails, never looks at anything but its arguments."""
+
+    def postings(self, event: Any) -> Iterable[Posting]:
+        """What ``event`` moves between ledger accounts."""
+
+    def touches(self, command: Any) -> Iterable[str]:
+        """Keys of other entities that the command will send messages to."""
