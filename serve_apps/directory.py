@@ -1,0 +1,42 @@
+"""Which currency an account is kept in: a fact that never changes, so it is remembered.
+
+May read Postgres for accounts that were not asked for before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from persistence.accounts import account_currencies
+from persistence.database import Pool
+
+ENTRIES_MAX: Final = 200_000
+
+
+class Directory:
+    """The currencies of accounts; unknown accounts are not remembered, they may yet be opened."""
+
+    def __init__(self) -> None:
+        self._currencies: dict[int, str] = {}
+        self._pool: Pool
+
+    def open(self, pool: Pool) -> None:
+        """Use this pool from now on."""
+        self._pool = pool
+
+    def known(self, account: int) -> str | None:
+        """The currency, if it has been asked for before."""
+        return self._currencies.get(account)
+
+    async def learn(self, accounts: Iterable[int]) -> None:
+        """Look up the accounts that are not known yet; afterwards ``known`` answers."""
+        missing = {account for account in accounts if account not in self._currencies}
+        if missing:
+            self.note(await account_currencies(self._pool, missing))
+
+    def note(self, currencies: dict[int, str]) -> None:
+        """Remember accounts that were just read anyway."""
+        while self._currencies and len(self._currencies) + len(currencies) > ENTRIES_MAX:
+            del self._currencies[next(iter(self._currencies))]
+        self._currencies.update(currencies)

@@ -1,0 +1,258 @@
+"""Sign-up, login and logout: the use cases that pages and API share.
+
+May use Postgres, the password threads, and the accounts' entities to open a new customer's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+from starlette.requests import HTTPConnection
+
+from domain.accounts.commands import CustomerView, OpenCustomer
+from domain.accounts.numbers import customer_of
+from domain.durable import Rejection
+from domain.identity import (
+    ACCOUNT_BACK_OFF,
+    ADDRESS_BACK_OFF,
+    BackOff,
+    IdentityCode,
+    SignUp,
+    check_email,
+    check_name,
+    check_sign_up,
+    email_key,
+)
+from persistence import identity as store
+from serve_apps.security import Busy
+from serve_apps.services import Services
+from serve_apps.sessions import TOKEN_PREFIX, Principal, new_token, token_hash
+
+log = structlog.get_logger("kontor.identity")
+
+USER_MIN: Final = 1_000_000_000
+USER_MAX: Final = 9_999_999_999
+DRAWS_MAX: Final = 20
+SWEEP_AGE: Final = timedelta(seconds=10)
+SWEEP_MAX: Final = 100
+
+
+class Client(msgspec.Struct, frozen=True):
+    """Where a request comes from; ``ip`` is empty when that cannot be known."""
+
+    ip: str = ""
+    user_agent: str = ""
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """A new session. ``token`` is told once and never stored."""
+
+    user: int
+    name: str
+    email: str
+    token: str
+    session_id: int
+    expires_at: datetime
+
+
+def client_of(request: HTTPConnection, forwarded_hops: int = 0) -> Client:
+    """The client's address and browser, as far as the trusted proxies in front tell."""
+    agent = request.headers.get("user-agent", "")[:200]
+    if forwarded_hops:
+        values = request.headers.getlist("x-forwarded-for")
+        hops = [part.strip() for value in values for part in value.split(",")]
+        ip = hops[-forwarded_hops] if len(hops) >= forwarded_hops else ""
+    else:
+        ip = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return Client("", agent)
+    return Client("" if address.is_loopback else str(address), agent)
+
+
+async def signup(
+    services: Services, email: str, name: str, password: str, client: Client, *, api: bool = False
+) -> LoggedIn | Rejection:
+    """Make a user, open the accounts and log in.
+
+    Signing up again with the same address and password is a retry: it finishes what a crash
+    left undone and logs in, and nothing is given twice.
+    """
+    form = check_sign_up(email, name, password)
+    if isinstance(form, Rejection):
+        return form
+    try:
+        return await _signup(services, form, client, api)
+    except Busy:
+        return Rejection(IdentityCode.BUSY)
+
+
+async def _signup(
+    services: Services, form: SignUp, client: Client, api: bool
+) -> LoggedIn | Rejection:
+    if await store.user_by_email(services.pool, form.email) is None:
+        password_hash = await services.passwords.hash(form.password)
+        try:
+            user = await _add_user(services, form, password_hash)
+        except store.EmailTaken:
+            user = None
+        if user is not None:
+            await open_customer(services, user)
+            row = await store.user_by_id(services.pool, user)
+            assert row is not None
+            return await _start(services, row, client, api)
+    refused = await _attempt(services, form.email, client)
+    if refused is not None:
+        return refused
+    row = await store.user_by_email(services.pool, form.email)
+    stored = row.password_hash if row else None
+    if not await services.passwords.verify(stored, form.password) or row is None:
+        return Rejection(IdentityCode.EMAIL_TAKEN, {"field": "email"})
+    return await _welcome(services, row, client, api)
+
+
+async def _add_user(services: Services, form: SignUp, password_hash: str) -> int:
+    for _ in range(DRAWS_MAX):
+        user = USER_MIN + secrets.randbelow(USER_MAX - USER_MIN + 1)
+        if await store.add_user(
+            services.pool, user=user, email=form.email, name=form.name,
+            password_hash=password_hash, now=services.now(),
+        ):  # fmt: skip
+            return user
+    raise RuntimeError("no free customer number was drawn")
+
+
+async def login(
+    services: Services, email: str, password: str, client: Client, *, api: bool = False
+) -> LoggedIn | Rejection:
+    """Check e-mail address and password, and start a session.
+
+    The answer and the time it takes do not tell whether the address is known.
+    """
+    refused = await _attempt(services, email, client)
+    if refused is not None:
+        return refused
+    known = check_email(email)
+    row = await store.user_by_email(services.pool, known) if known else None
+    try:
+        matches = await services.passwords.verify(row.password_hash if row else None, password)
+    except Busy:
+        await _take_back(services, email, client)
+        return Rejection(IdentityCode.BUSY)
+    if not matches or row is None:
+        return Rejection(IdentityCode.CREDENTIALS_INVALID)
+    if services.passwords.outdated(row.password_hash):
+        renewed = await services.passwords.hash(password)
+        await store.replace_password_hash(services.pool, row.id, row.password_hash, renewed)
+    return await _welcome(services, row, client, api)
+
+
+async def logout(services: Services, principal: Principal) -> None:
+    """End the session that the request came with."""
+    await services.sessions.revoke(principal.user, principal.session_id)
+
+
+async def rename(services: Services, principal: Principal, name: str) -> str | Rejection:
+    """Give the user another name; answers it as stored."""
+    checked = check_name(name)
+    if checked is None:
+        return Rejection(IdentityCode.NAME_INVALID, {"field": "name"})
+    await store.rename_user(services.pool, principal.user, checked)
+    await services.sessions.renamed(principal)
+    return checked
+
+
+async def payee_name(services: Services, account: int) -> str | None:
+    """How the owner of an account is shown to others: first name and initials."""
+    row = await store.user_by_id(services.pool, customer_of(account))
+    if row is None:
+        return None
+    first, *others = row.name.split(" ")
+    return " ".join([first, *(f"{other[0]}." for other in others)])
+
+
+async def open_customer(services: Services, user: int) -> bool:
+    """Open the accounts of a user and credit the bonus, once, however often this is called."""
+    config = services.config
+    digest = hashlib.blake2b(f"open\0{user}".encode(), digest_size=16).digest()
+    reply = await services.accounts.call(
+        OpenCustomer(
+            digest, b"open", user, config.currencies, config.bonus_currency, config.bonus_amount
+        )
+    )
+    if not isinstance(reply, CustomerView):
+        log.warning("accounts_not_opened", user=user, reply=repr(reply))
+        return False
+    services.directory.note({account.id: account.currency for account in reply.accounts})
+    await store.mark_opened(services.pool, user, services.now())
+    return True
+
+
+async def finish_openings(services: Services) -> None:
+    """Background job: open the accounts of users whose sign-up was cut short."""
+    before = services.now() - SWEEP_AGE
+    for user in await store.unopened_users(services.pool, before, SWEEP_MAX):
+        await open_customer(services, user)
+
+
+async def purge(services: Services) -> None:
+    """Background job: forget what ended long ago."""
+    await store.purge(services.pool, services.now())
+
+
+def _rules(email: str, client: Client) -> list[tuple[store.FailureKind, str, BackOff]]:
+    # The key is hashed, so that mistyped passwords in the e-mail field are not stored.
+    key = hashlib.sha256(email_key(email).encode("utf-8", "replace")).hexdigest()
+    rules: list[tuple[store.FailureKind, str, BackOff]] = [("account", key, ACCOUNT_BACK_OFF)]
+    if client.ip:
+        rules.append(("address", client.ip, ADDRESS_BACK_OFF))
+    return rules
+
+
+async def _attempt(services: Services, email: str, client: Client) -> Rejection | None:
+    wait_s = await store.count_attempt(services.pool, _rules(email, client), services.now())
+    if wait_s:
+        return Rejection(IdentityCode.TOO_MANY_ATTEMPTS, {"retry_after": str(wait_s)})
+    return None
+
+
+async def _take_back(services: Services, email: str, client: Client) -> None:
+    for kind, key, _rule in _rules(email, client):
+        await store.uncount(services.pool, kind, key)
+
+
+async def _welcome(services: Services, row: store.UserRow, client: Client, api: bool) -> LoggedIn:
+    for kind, key, _rule in _rules(row.email, client):
+        if kind == "account":
+            await store.forgive(services.pool, kind, key)
+        else:
+            await store.uncount(services.pool, kind, key)
+    if row.opened_at is None:
+        await open_customer(services, row.id)
+    return await _start(services, row, client, api)
+
+
+async def _start(services: Services, row: store.UserRow, client: Client, api: bool) -> LoggedIn:
+    config, now = services.config, services.now()
+    token = new_token(TOKEN_PREFIX if api else "")
+    lasts = timedelta(seconds=config.token_max_s if api else config.session_max_s)
+    session = store.NewSession(
+        token_hash=token_hash(token),
+        kind="api" if api else "browser",
+        user=row.id,
+        csrf=secrets.token_urlsafe(32),
+        created_at=now,
+        expires_at=now + lasts,
+        idle_s=config.token_idle_s if api else config.session_idle_s,
+        ip=client.ip,
+        user_agent=client.user_agent,
+    )
+    number = await services.sessions.start(session)
+    return LoggedIn(row.id, row.name, row.email, token, number, session.expires_at)

@@ -1,0 +1,164 @@
+"""Rejection codes as HTTP answers (RFC 9457): one table for the whole platform.
+
+A refusal that depends on how things stand (balance, status) is a 409, one that would be refused
+at any time a 422.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from domain.accounts.codes import Code
+from domain.durable import Rejection
+from domain.identity import IdentityCode
+
+CONTENT_TYPE: Final = b"application/problem+json"
+
+STATUS: Final[dict[str, int]] = {
+    # The request as such
+    "malformed_body": 400,
+    "malformed_query": 400,
+    "cursor_invalid": 400,
+    "idempotency_key_required": 400,
+    "idempotency_key_invalid": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "body_invalid": 422,
+    "too_many_transfers": 422,
+    "internal_error": 500,
+    "unavailable": 503,
+    "outcome_unknown": 503,
+    # Identity
+    IdentityCode.TOO_MANY_ATTEMPTS: 429,
+    IdentityCode.BUSY: 503,
+    IdentityCode.EMAIL_INVALID: 422,
+    IdentityCode.NAME_INVALID: 422,
+    IdentityCode.PASSWORD_TOO_SHORT: 422,
+    IdentityCode.PASSWORD_TOO_LONG: 422,
+    IdentityCode.PASSWORD_TOO_SIMPLE: 422,
+    IdentityCode.EMAIL_TAKEN: 409,
+    IdentityCode.CREDENTIALS_INVALID: 401,
+    IdentityCode.UNAUTHENTICATED: 401,
+    IdentityCode.FORM_EXPIRED: 403,
+    # Accounts
+    Code.ID_REUSED: 422,
+    Code.AMOUNT_INVALID: 422,
+    Code.TOO_MANY_DECIMALS: 422,
+    Code.AMOUNT_NOT_POSITIVE: 422,
+    Code.AMOUNT_TOO_LARGE: 422,
+    Code.REFERENCE_TOO_LONG: 422,
+    Code.SAME_ACCOUNT: 422,
+    Code.UNKNOWN_CUSTOMER: 404,
+    Code.UNKNOWN_SOURCE_ACCOUNT: 404,
+    Code.UNKNOWN_DESTINATION_ACCOUNT: 422,
+    Code.UNKNOWN_CURRENCY: 422,
+    Code.ACCOUNT_CLOSED: 409,
+    Code.ACCOUNT_FROZEN: 409,
+    Code.DESTINATION_CLOSED: 409,
+    Code.CURRENCY_MISMATCH: 422,
+    Code.RATE_REQUIRED: 422,
+    Code.QUOTE_INVALID: 422,
+    Code.QUOTE_EXPIRED: 409,
+    Code.AMOUNT_TOO_SMALL: 422,
+    Code.HOLD_UNKNOWN: 404,
+    Code.HOLD_EXCEEDED: 409,
+    Code.EXPIRY_INVALID: 422,
+    Code.DAILY_LIMIT_EXCEEDED: 409,
+    Code.INSUFFICIENT_FUNDS: 409,
+    Code.ACCOUNT_NOT_EMPTY: 409,
+    Code.TOO_MANY_ACCOUNTS: 409,
+    Code.TOO_MANY_HOLDS: 409,
+    Code.LINKED_FAILED: 409,
+}
+"""Code to HTTP status. A code that is missing here is a bug that a test names."""
+
+SENTENCES: Final[dict[str, str]] = {
+    "malformed_body": "The body cannot be read.",
+    "malformed_query": "A parameter of the query cannot be read.",
+    "cursor_invalid": "The cursor is not one that this list has given.",
+    "idempotency_key_required": "This request needs an Idempotency-Key header.",
+    "idempotency_key_invalid": "An Idempotency-Key has 1 to 255 printable ASCII characters.",
+    "not_found": "There is nothing here.",
+    "method_not_allowed": "This address does not know the method.",
+    "body_too_large": "The body is larger than allowed.",
+    "unsupported_media_type": "The body is of a type that is not understood here.",
+    "body_invalid": "A field of the body is missing or wrong.",
+    "too_many_transfers": "A batch has 1 to 8,190 transfers.",
+    "internal_error": "Something went wrong on our side.",
+    "unavailable": "The service is not available for the moment. Try again.",
+    "outcome_unknown": (
+        "It is not known yet whether this was carried out. Ask again with the same key."
+    ),
+    IdentityCode.TOO_MANY_ATTEMPTS: "Too many attempts have failed. Wait a little and try again.",
+    IdentityCode.BUSY: "Too many people are logging in at the moment. Try again in a second.",
+    IdentityCode.EMAIL_INVALID: "This is not an e-mail address.",
+    IdentityCode.NAME_INVALID: "A name has 1 to 100 characters.",
+    IdentityCode.PASSWORD_TOO_SHORT: "A password has at least 8 characters.",
+    IdentityCode.PASSWORD_TOO_LONG: "A password has at most 256 characters.",
+    IdentityCode.PASSWORD_TOO_SIMPLE: "This password is too easy to guess.",
+    IdentityCode.EMAIL_TAKEN: "Somebody has already signed up with this e-mail address.",
+    IdentityCode.CREDENTIALS_INVALID: "E-mail address and password do not belong together.",
+    IdentityCode.UNAUTHENTICATED: "Log in first.",
+    IdentityCode.FORM_EXPIRED: "This form is too old or was sent from elsewhere. Load it again.",
+    Code.ID_REUSED: "This key was used before with another body.",
+    Code.AMOUNT_INVALID: "An amount is digits with an optional decimal point.",
+    Code.TOO_MANY_DECIMALS: "The amount has more decimals than its currency.",
+    Code.AMOUNT_NOT_POSITIVE: "The amount must be more than zero.",
+    Code.AMOUNT_TOO_LARGE: "The amount is larger than one movement may be.",
+    Code.REFERENCE_TOO_LONG: "A reference has at most 140 characters.",
+    Code.SAME_ACCOUNT: "Source and destination are the same account.",
+    Code.UNKNOWN_CUSTOMER: "The customer has no accounts here.",
+    Code.UNKNOWN_SOURCE_ACCOUNT: "You have no such account.",
+    Code.UNKNOWN_DESTINATION_ACCOUNT: "No account has this number.",
+    Code.UNKNOWN_CURRENCY: "No accounts are kept in this currency.",
+    Code.ACCOUNT_CLOSED: "The account is closed.",
+    Code.ACCOUNT_FROZEN: "The account is frozen: it receives, but nothing leaves it.",
+    Code.DESTINATION_CLOSED: "The account to be credited is closed.",
+    Code.CURRENCY_MISMATCH: "The destination is kept in another currency.",
+    Code.RATE_REQUIRED: "There is no exchange rate for these currencies at the moment.",
+    Code.QUOTE_INVALID: "The quote is not one of ours, or is for another transfer.",
+    Code.QUOTE_EXPIRED: "The quote's time is over. Ask for a new one.",
+    Code.AMOUNT_TOO_SMALL: "The amount converts to less than the smallest unit.",
+    Code.HOLD_UNKNOWN: "No such hold is active.",
+    Code.HOLD_EXCEEDED: "The hold does not hold that much any more.",
+    Code.EXPIRY_INVALID: "The hold would end in the past, or too far in the future.",
+    Code.DAILY_LIMIT_EXCEEDED: "Your limit of the day for this currency would be passed.",
+    Code.INSUFFICIENT_FUNDS: "Less is available than amount and fee need.",
+    Code.ACCOUNT_NOT_EMPTY: "The account has a balance, a hold or a payment on its way.",
+    Code.TOO_MANY_ACCOUNTS: "You have opened as many accounts as one may.",
+    Code.TOO_MANY_HOLDS: "You have as many active holds as one may.",
+    Code.LINKED_FAILED: "Another transfer of the same linked group was refused.",
+}
+"""Code to a sentence for people."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def status_of(code: str) -> int:
+    """The HTTP status that goes with a rejection code."""
+    return STATUS.get(code, 422)
+
+
+def sentence(code: str) -> str:
+    """What to tell people."""
+    return SENTENCES.get(code, code)
+
+
+def problem(rejection: Rejection, extra: Mapping[str, object] | None = None) -> bytes:
+    """A problem document. ``type`` is relative: codes are documented where the API is."""
+    code = str(rejection.code)
+    document: dict[str, object] = {
+        "type": f"/api/docs/#{code}",
+        "title": sentence(code),
+        "status": status_of(code),
+        "code": code,
+    }
+    if rejection.fields:
+        document["fields"] = rejection.fields
+    document.update(extra or {})
+    return _encode(document)

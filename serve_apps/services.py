@@ -1,0 +1,175 @@
+"""What a replica works with: its settings, and its connections while it is open.
+
+One ``Services`` is made for each replica and handed to everything that answers requests; there
+are no globals. It may reach Postgres through ``persistence`` and actors through their clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import redis.asyncio
+import structlog
+
+from actors.rates import RateBook, RateSettings
+from domain.accounts.commands import Command, Reply
+from domain.accounts.policy import Policy
+from persistence.database import Pool, open_pool
+from serve_apps.directory import Directory
+from serve_apps.security import Passwords, Security, SecuritySettings
+from serve_apps.sessions import Sessions
+
+log = structlog.get_logger("kontor.services")
+
+JOB_INTERVAL_S: Final = 30.0
+
+
+class Accounts(Protocol):
+    """What is needed of ``actors.accounts.AccountsClient``; tests bring their own."""
+
+    async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
+        """Carry out one command; what it answers is durable."""
+
+    async def call_many(
+        self, commands: Sequence[Command], *, timeout_s: float = 30.0
+    ) -> list[Reply]:
+        """Carry out many commands; answers come in the same order."""
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+
+
+Connect = Callable[["AppConfig"], Awaitable[Accounts]]
+
+
+async def connect_accounts(config: AppConfig) -> Accounts:
+    """The real client, over links to the account partitions."""
+    from actors.accounts import AccountsClient  # brings Ray along, which tests do without
+
+    return await AccountsClient.connect(config.database_url, name=config.name)
+
+
+@dataclass(frozen=True, slots=True)
+class AppConfig:
+    """Everything that the ingress needs to know; made by the composition root.
+
+    ``forwarded_hops`` is how many proxies in front add to ``X-Forwarded-For``; with 0 a client's
+    address is taken from the connection, and a loopback one counts as unknown.
+    """
+
+    database_url: str
+    redis_url: str
+    secret_key: bytes
+    policy: Policy
+    public_url: str = "http://localhost:8080"
+    secure_cookies: bool = False
+    dev_mode: bool = False
+    static_dir: str = ""
+    name: str = "serve"
+    version: str = ""
+    forwarded_hops: int = 0
+    currencies: tuple[str, ...] = ("USD", "CNY", "EUR")
+    bonus_currency: str = "USD"
+    bonus_amount: int = 100_00
+    rates: RateSettings = field(default_factory=RateSettings)
+    quote_s: int = 30
+    session_idle_s: int = 12 * 3_600
+    session_max_s: int = 14 * 86_400
+    token_idle_s: int = 30 * 86_400
+    token_max_s: int = 90 * 86_400
+    pool_size: int = 8
+    access_log: bool = True
+    body_size_max: int = 4 * 1024 * 1024
+    connect_accounts: Connect = connect_accounts
+
+
+class Services:
+    """A replica's connections. ``open`` before the first request, ``close`` after the last."""
+
+    pool: Pool
+    redis: redis.asyncio.Redis
+    accounts: Accounts
+
+    def __init__(self, config: AppConfig, *, clock: Callable[[], datetime] | None = None) -> None:
+        self.config = config
+        self.now = clock or utc_now
+        self.passwords = Passwords()
+        self.sessions = Sessions(self.now)
+        self.security = Security(security_settings(config), self.sessions)
+        self.rates = RateBook(config.rates)
+        self.directory = Directory()
+        self._jobs: list[asyncio.Task[None]] = []
+
+    async def open(self, jobs: Mapping[str, Job] | None = None) -> None:
+        """Connect to everything and start what runs in the background."""
+        config = self.config
+        self.pool = await open_pool(
+            config.database_url, name=f"kontor {config.name}", size_max=config.pool_size
+        )
+        self.redis = redis.asyncio.Redis.from_url(config.redis_url, socket_connect_timeout=5)
+        self.directory.open(self.pool)
+        await self.sessions.open(self.pool, self.redis)
+        await self.passwords.open()
+        await self.rates.refresh(self.now())
+        self.accounts = await config.connect_accounts(config)
+        for name, job in (jobs or {}).items():
+            self._jobs.append(asyncio.create_task(self._run(name, job)))
+
+    async def close(self) -> None:
+        """Stop the background work and let go of all connections."""
+        for task in self._jobs:
+            task.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self.sessions.close()
+        await self.accounts.close()
+        await self.redis.aclose()
+        self.passwords.close()
+        await self.pool.close()
+
+    async def _run(self, name: str, job: Job) -> None:
+        while True:
+            try:
+                await job(self)
+            except Exception:
+                log.exception("job_failed", job=name)  # the next round tries again
+            await asyncio.sleep(JOB_INTERVAL_S)
+
+    async def ready(self) -> dict[str, str]:
+        """What is missing to answer requests: empty when all is well."""
+        missing: dict[str, str] = {}
+        checks: dict[str, Callable[[], Awaitable[Any]]] = {
+            "postgres": lambda: self.pool.fetchval("select 1"),
+            "redis": lambda: self.redis.ping(),
+        }
+        for name, check in checks.items():
+            try:
+                async with asyncio.timeout(2):
+                    await check()
+            except Exception as error:
+                missing[name] = type(error).__name__
+        return missing
+
+
+Job = Callable[[Services], Awaitable[None]]
+
+
+def utc_now() -> datetime:
+    """The time of day, aware."""
+    return datetime.now(UTC)
+
+
+def security_settings(config: AppConfig) -> SecuritySettings:
+    """The part of the settings that is about sessions and forms."""
+    return SecuritySettings(
+        secret_key=config.secret_key,
+        public_url=config.public_url,
+        secure_cookies=config.secure_cookies,
+        session_idle_s=config.session_idle_s,
+        session_max_s=config.session_max_s,
+        token_idle_s=config.token_idle_s,
+        token_max_s=config.token_max_s,
+    )
