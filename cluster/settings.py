@@ -1,0 +1,124 @@
+"""Settings: every value that an operator may choose, read from the environment once.
+
+``.env.example`` documents the same variables; a test holds the two against each other. Nothing
+below ``cluster`` reads the environment: it is given plain values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from domain.accounts.policy import FeeRate, Policy
+from domain.money import CURRENCIES, parse_amount
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Fee(BaseModel, extra="forbid"):
+    """Fee of one currency: ``minimum`` is a decimal amount such as ``"0.50"``."""
+
+    basis_points: int = Field(ge=0, le=10_000)
+    minimum: str = "0"
+
+
+def _fees() -> dict[str, Fee]:
+    return {
+        "USD": Fee(basis_points=20, minimum="0.25"),
+        "EUR": Fee(basis_points=20, minimum="0.25"),
+        "CNY": Fee(basis_points=20, minimum="2.00"),
+    }
+
+
+def _daily_limits() -> dict[str, str]:
+    return {"USD": "50000.00", "EUR": "50000.00", "CNY": "350000.00"}
+
+
+class Settings(BaseSettings):
+    """All settings, each as the environment variable ``KONTOR_`` plus its name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KONTOR_",
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        validate_default=True,
+        frozen=True,
+    )
+
+    mode: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: str = ""
+    data_dir: Path = Path("var")
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    ray_address: str | None = None
+    ray_cpus: int | None = Field(default=None, ge=1)
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: Port | None = None
+    metrics_port: Port | None = None
+    secret_key: SecretStr | None = None
+    secure_cookies: bool | None = None
+    partitions: int = Field(default=2, ge=1, le=4096)
+    replicas: int = Field(default=2, ge=1, le=64)
+    rates_source: Literal["file", "ecb"] = "file"
+    rates_file: Path | None = None
+    rates_url: str = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
+    rates_spread_basis_points: int = Field(default=50, ge=0, le=1_000)
+    quote_seconds: int = Field(default=30, ge=5, le=600)
+    fees: dict[str, Fee] = Field(default_factory=_fees)
+    daily_limits: dict[str, str] = Field(default_factory=_daily_limits)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        for currency in (*self.fees, *self.daily_limits):
+            if currency not in CURRENCIES:
+                raise ValueError(f"unknown currency {currency}")
+        self.policy()
+        if self.mode == "production" and self.secret_key is None:
+            raise ValueError("KONTOR_SECRET_KEY must be set in production")
+        if self.secret_key is not None and len(self.secret_key.get_secret_value()) < 32:
+            raise ValueError("KONTOR_SECRET_KEY must have 32 characters or more")
+        return self
+
+    def policy(self) -> Policy:
+        """Fees and limits in the form that the domain's rules take."""
+        fees = {
+            currency: FeeRate(fee.basis_points, parse_amount(fee.minimum, currency))
+            for currency, fee in self.fees.items()
+        }
+        limits = {
+            currency: parse_amount(limit, currency) for currency, limit in self.daily_limits.items()
+        }
+        return Policy(fees=fees, daily_limits=limits)
+
+    @property
+    def url(self) -> str:
+        """Where customers reach the platform."""
+        return self.public_url.rstrip("/") or f"http://localhost:{self.port}"
+
+    @property
+    def cookies_are_secure(self) -> bool:
+        """Whether cookies are sent over TLS only."""
+        if self.secure_cookies is not None:
+            return self.secure_cookies
+        return self.url.startswith("https://")
+
+    @property
+    def development(self) -> bool:
+        """Whether demo customers and development's conveniences are wanted."""
+        return self.mode == "development"
+
+
+def variables() -> dict[str, Any]:
+    """Each environment variable with its default, for documentation and tests."""
+    prefix = Settings.model_config.get("env_prefix", "")
+    return {
+        f"{prefix}{name}".upper(): field.get_default(call_default_factory=True)
+        for name, field in Settings.model_fields.items()
+    }

@@ -1,0 +1,109 @@
+"""The connection pool: how every process of the platform speaks to Postgres.
+
+Server settings that the whole code relies on are set here, once, for each session, so that they
+hold for a database of any origin. May touch the network; knows nothing of the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+CONNECT_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 30.0
+
+SERVER_SETTINGS: Final[dict[str, str]] = {
+    # Statements here are short: compiling them costs more than it can save.
+    "jit": "off",
+    "timezone": "UTC",
+    # A client that hangs in a transaction must not hold its locks for ever.
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "15s",
+}
+
+OUTAGES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+"""What asyncpg raises when the server is not there, not ready, or refuses us."""
+
+
+class DatabaseUnavailable(Exception):
+    """No connection to the database. The text is one line, fit for an operator, without secrets."""
+
+
+def place(database_url: str) -> str:
+    """Say where a database is, without user or password, for messages."""
+    parts = urlsplit(database_url)
+    query = parse_qs(parts.query)
+    host = parts.hostname or query.get("host", ["localhost"])[0]
+    port = f":{parts.port}" if parts.hostname and parts.port else ""
+    return f"{host}{port}{parts.path}"
+
+
+async def open_pool(
+    database_url: str,
+    *,
+    name: str,
+    size_min: int = 1,
+    size_max: int = 10,
+    **options: Any,
+) -> Pool:
+    """Open a pool; ``name`` is what Postgres shows as the application's name.
+
+    Raises ``DatabaseUnavailable`` when the first connection cannot be made.
+    """
+    try:
+        return await asyncpg.create_pool(
+            database_url,
+            min_size=size_min,
+            max_size=size_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={**SERVER_SETTINGS, "application_name": name[:63]},
+            **options,
+        )
+    except OUTAGES as error:
+        raise _unavailable(database_url, error) from error
+
+
+@asynccontextmanager
+async def connection(database_url: str, *, name: str) -> AsyncIterator[Connection]:
+    """Open one connection for a short errand; raises ``DatabaseUnavailable`` like ``open_pool``."""
+    try:
+        conn = await asyncpg.connect(
+            database_url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={**SERVER_SETTINGS, "application_name": name[:63]},
+        )
+    except OUTAGES as error:
+        raise _unavailable(database_url, error) from error
+    try:
+        yield conn
+    finally:
+        await conn.close()
+
+
+def _unavailable(database_url: str, error: BaseException) -> DatabaseUnavailable:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return DatabaseUnavailable(f"The database at {place(database_url)} is not available: {reason}")

@@ -1,0 +1,93 @@
+"""Fixtures that every layer's tests share: a real Postgres, a real Redis, fresh databases.
+
+The servers live as long as the test session, in a folder of their own, beside any platform that
+runs on the machine. Each test that asks for ``database_url`` gets a migrated database of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
+from cluster.processes import instance_of, runtime_folder
+from persistence.database import Pool, connection, open_pool
+from persistence.migrate import migrate
+
+TEMPLATE = "kontor_template"
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the session's servers; its sockets are in a short folder beside it."""
+    folder = tmp_path_factory.mktemp("servers")
+    yield folder
+    shutil.rmtree(runtime_folder(instance_of(folder)), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """One embedded Postgres for the session."""
+    instance = instance_of(server_folder)
+    server = EmbeddedPostgres(
+        server_folder / "postgres",
+        runtime_folder(instance),
+        server_folder / "postgres.log",
+        instance=instance,
+        fsync=False,
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _template(postgres: EmbeddedPostgres) -> str:
+    async def make() -> None:
+        async with connection(postgres.url("postgres"), name="tests") as conn:
+            await conn.execute(f"CREATE DATABASE {TEMPLATE}")
+        async with connection(postgres.url(TEMPLATE), name="tests") as conn:
+            await migrate(conn)
+
+    asyncio.run(make())
+    return TEMPLATE
+
+
+@pytest.fixture
+async def database_url(postgres: EmbeddedPostgres, _template: str) -> AsyncIterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    async with connection(postgres.url("postgres"), name="tests") as conn:
+        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {_template}")
+    yield postgres.url(name)
+    async with connection(postgres.url("postgres"), name="tests") as conn:
+        await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """A connection pool on the test's own database."""
+    pool: asyncpg.Pool[asyncpg.Record] = await open_pool(database_url, name="tests")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_folder: Path) -> Iterator[str]:
+    """One embedded Redis for the session; tests keep to keys and channels of their own."""
+    instance = instance_of(server_folder)
+    server = EmbeddedRedis(
+        server_folder / "redis",
+        runtime_folder(instance),
+        server_folder / "redis.log",
+        instance=instance,
+    )
+    server.start()
+    yield server.url()
+    server.stop()
