@@ -45,14 +45,14 @@ class Decision(msgspec.Struct):
     """What a command leads to.
 
     ``reply`` answers the command; when it is ``None`` the answer comes later, from the decision
-    whose ``answers`` is the id of this command. ``outcome`` answers a message of another entity.
+    whose ``answers`` is the id of this command (and ``fingerprint`` its fingerprint).
     """
 
     events: Sequence[Any] = ()
     reply: Any = None
     messages: Sequence[Message] = ()
     answers: bytes | None = None
-    outcome: Rejection | None = None
+    fingerprint: bytes = b""
 
 
 class Posting(msgspec.Struct, frozen=True, array_like=True):
@@ -82,6 +82,18 @@ class Machine(Protocol[State]):
 
     def postings(self, event: Any) -> Iterable[Posting]:
         """What ``event`` moves between ledger accounts."""
+
+    def house_postings(self, event: Any) -> Iterable[tuple[str, str, int]]:
+        """Of ``postings``, those outside the entities, as (account, asset, amount)."""
+
+    def balances(self, state: State) -> Iterable[tuple[str, int]]:
+        """Asset and amount of each ledger account that the entity holds."""
+
+    def identities(self, command: Any) -> Sequence[tuple[bytes, bytes]]:
+        """Id and fingerprint of the command, then of its parts; empty for a mere question."""
+
+    def key(self, command: Any) -> str:
+        """The key of the entity that the command is for."""
 
     def touches(self, command: Any) -> Iterable[str]:
         """Keys of other entities that the command will send messages to."""

@@ -28,6 +28,11 @@ class Currency(msgspec.Struct, frozen=True):
     symbol: str
     name: str
 
+    @property
+    def scale(self) -> int:
+        """Minor units in one whole unit."""
+        return int(10**self.exponent)
+
 
 CURRENCIES: Final[dict[str, Currency]] = {
     currency.code: currency
@@ -60,7 +65,7 @@ def parse_amount(text: str, currency: str) -> int:
     exponent = CURRENCIES[currency].exponent
     if len(fraction) > exponent:
         raise AmountError("too_many_decimals", f"{currency} has {exponent} decimals.")
-    amount = int(whole) * 10**exponent + int(fraction.ljust(exponent, "0") or "0")
+    amount = int(whole) * CURRENCIES[currency].scale + int(fraction.ljust(exponent, "0") or "0")
     if amount > AMOUNT_MAX:
         raise AmountError("amount_too_large", "The amount is larger than one movement may be.")
     return amount
@@ -79,5 +84,5 @@ def convert(amount: int, source: str, destination: str, rate: int) -> int:
 
     The result is rounded down to the destination's minor unit: a conversion never creates money.
     """
-    numerator = amount * rate * 10 ** CURRENCIES[destination].exponent
-    return numerator // (RATE_SCALE * 10 ** CURRENCIES[source].exponent)
+    numerator = amount * rate * CURRENCIES[destination].scale
+    return numerator // (RATE_SCALE * CURRENCIES[source].scale)

@@ -34,14 +34,14 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class Rate(_Wire):
+class Rate(_Wire, frozen=True):
     """A conversion rate, ``value`` scaled by ``RATE_SCALE``, good until ``expires_at``."""
 
     value: int
     expires_at: int
 
 
-class OpenCustomer(_Wire, tag=1):
+class OpenCustomer(_Wire, frozen=True, tag=1):
     """Open an account in each currency and credit the welcome bonus, once."""
 
     id: bytes
@@ -52,7 +52,7 @@ class OpenCustomer(_Wire, tag=1):
     bonus_amount: int
 
 
-class OpenAccount(_Wire, tag=2):
+class OpenAccount(_Wire, frozen=True, tag=2):
     """Open one more account."""
 
     id: bytes
@@ -62,7 +62,7 @@ class OpenAccount(_Wire, tag=2):
     name: str
 
 
-class SetAccountStatus(_Wire, tag=3):
+class SetAccountStatus(_Wire, frozen=True, tag=3):
     """Close an empty account, freeze one or take the freeze off."""
 
     id: bytes
@@ -71,7 +71,7 @@ class SetAccountStatus(_Wire, tag=3):
     status: AccountStatus
 
 
-class SetDailyLimit(_Wire, tag=4):
+class SetDailyLimit(_Wire, frozen=True, tag=4):
     """Give a customer a limit of the day for one currency other than the general one."""
 
     id: bytes
@@ -81,7 +81,7 @@ class SetDailyLimit(_Wire, tag=4):
     amount: int
 
 
-class Transfer(_Wire, tag=5):
+class Transfer(_Wire, frozen=True, tag=5):
     """Move ``amount`` (of the source's currency) to another account.
 
     ``destination_currency`` is empty when no such account is known. ``rate`` is given when the
@@ -98,7 +98,7 @@ class Transfer(_Wire, tag=5):
     rate: Rate | None = None
 
 
-class LinkedTransfers(_Wire, tag=6):
+class LinkedTransfers(_Wire, frozen=True, tag=6):
     """Transfers of one customer of which all happen or none."""
 
     id: bytes
@@ -106,7 +106,7 @@ class LinkedTransfers(_Wire, tag=6):
     transfers: tuple[Transfer, ...]
 
 
-class ReserveHold(_Wire, tag=7):
+class ReserveHold(_Wire, frozen=True, tag=7):
     """Put funds aside; they count against what is available until posted, voided or expired."""
 
     id: bytes
@@ -117,7 +117,7 @@ class ReserveHold(_Wire, tag=7):
     purpose: str
 
 
-class PostHold(_Wire, tag=8):
+class PostHold(_Wire, frozen=True, tag=8):
     """Move a held amount, or a part of it, to an account of the same currency.
 
     With ``release`` the rest goes back to the account at once, else it stays held.
@@ -134,7 +134,7 @@ class PostHold(_Wire, tag=8):
     release: bool = True
 
 
-class VoidHold(_Wire, tag=9):
+class VoidHold(_Wire, frozen=True, tag=9):
     """Give held funds back to the account."""
 
     id: bytes
@@ -143,19 +143,19 @@ class VoidHold(_Wire, tag=9):
     hold: bytes
 
 
-class ExpireHolds(_Wire, tag=10):
+class ExpireHolds(_Wire, frozen=True, tag=10):
     """End the customer's holds whose time has come. Sent by the runtime's sweep."""
 
     customer: int
 
 
-class ReadCustomer(_Wire, tag=11):
+class ReadCustomer(_Wire, frozen=True, tag=11):
     """Ask for the accounts and holds as they are now."""
 
     customer: int
 
 
-class Credit(_Wire, tag=12):
+class Credit(_Wire, frozen=True, tag=12):
     """Message: ``amount`` of ``currency`` for ``destination``, already taken from the source."""
 
     transfer: bytes
@@ -166,10 +166,13 @@ class Credit(_Wire, tag=12):
     source_amount: int
     fee: int
     source_currency: str
+    at: int
+    rate: int | None = None
+    reference: str = ""
     group: bytes | None = None
 
 
-class PrepareCredit(_Wire, tag=13):
+class PrepareCredit(_Wire, frozen=True, tag=13):
     """Message: promise to accept a credit, so that a linked group cannot fail half-way."""
 
     group: bytes
@@ -179,7 +182,7 @@ class PrepareCredit(_Wire, tag=13):
     currency: str
 
 
-class ReleaseCredit(_Wire, tag=14):
+class ReleaseCredit(_Wire, frozen=True, tag=14):
     """Message: the promised credit will not come."""
 
     group: bytes
@@ -207,7 +210,7 @@ EntityMessage = Credit | PrepareCredit | ReleaseCredit
 """What entities tell each other."""
 
 
-class AccountView(_Wire):
+class AccountView(_Wire, frozen=True):
     """An account as its owner sees it."""
 
     id: int
@@ -224,7 +227,7 @@ class AccountView(_Wire):
         return self.posted - self.held
 
 
-class HoldView(_Wire):
+class HoldView(_Wire, frozen=True):
     """An active hold; ``amount`` is what is still held."""
 
     id: bytes
@@ -234,7 +237,7 @@ class HoldView(_Wire):
     purpose: str
 
 
-class LimitView(_Wire):
+class LimitView(_Wire, frozen=True):
     """The limit of the day for transfers to others, and what is used of it."""
 
     currency: str
@@ -242,7 +245,7 @@ class LimitView(_Wire):
     used: int
 
 
-class CustomerView(_Wire, tag=20):
+class CustomerView(_Wire, frozen=True, tag=20):
     """A customer's accounts, active holds and limits."""
 
     customer: int
@@ -251,7 +254,7 @@ class CustomerView(_Wire, tag=20):
     limits: tuple[LimitView, ...]
 
 
-class Receipt(_Wire, tag=21):
+class Receipt(_Wire, frozen=True, tag=21):
     """What became of a transfer.
 
     ``amount`` and ``fee`` left the source (fee on top), ``credited`` reached the destination.
@@ -273,25 +276,25 @@ class Receipt(_Wire, tag=21):
     reason: str = ""
 
 
-class AccountReply(_Wire, tag=22):
+class AccountReply(_Wire, frozen=True, tag=22):
     """The account that a command opened or changed."""
 
     account: AccountView
 
 
-class HoldReply(_Wire, tag=23):
+class HoldReply(_Wire, frozen=True, tag=23):
     """The hold that a command made or ended; ``amount`` is what is still held."""
 
     hold: HoldView
 
 
-class LinkedReply(_Wire, tag=24):
+class LinkedReply(_Wire, frozen=True, tag=24):
     """One receipt or rejection for each transfer of a linked group, in order."""
 
     results: tuple[Receipt | Rejection, ...]
 
 
-class Done(_Wire, tag=25):
+class Done(_Wire, frozen=True, tag=25):
     """The command was carried out and there is nothing more to say."""
 
 

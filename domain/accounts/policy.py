@@ -8,7 +8,7 @@ BASIS_POINTS = 10_000
 
 
 class FeeRate(msgspec.Struct, frozen=True):
-    """A fee of ``basis_points`` hundredths of a per cent, and of ``minimum`` minor units or more."""
+    """A fee of ``basis_points`` hundredths of a per cent, at least ``minimum`` minor units."""
 
     basis_points: int
     minimum: int

@@ -1,0 +1,119 @@
+"""Customers' accounts on Ray: the actor that hosts them and the client that reaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from actors.durable.actor import ActorConfig, DurableActor, now_us, start_actor
+from actors.durable.client import DurableClient
+from actors.durable.partition import Options, Partition, Projection
+from actors.durable.records import Codec
+from actors.durable.routing import slot_of
+from actors.live import LivePublisher
+from domain.accounts.commands import Command, EntityMessage, ExpireHolds, Reply
+from domain.accounts.events import Event
+from domain.accounts.machine import AccountsMachine
+from domain.accounts.policy import Policy
+from domain.accounts.state import Customer
+from persistence.accounts import AccountsProjection
+from persistence.database import Pool, open_pool
+from persistence.journal import prepare_streams, slot_map, to_datetime
+
+KIND: Final = "accounts"
+_SWEEP_MAX: Final = 500
+
+
+def accounts_codec() -> Codec[Any, Any]:
+    """The accounts context's types on the wire and in the journal."""
+    return Codec(Customer, Event, Command, EntityMessage, Reply)
+
+
+class AccountActor(DurableActor):
+    """Hosts the accounts of the customers in its slots."""
+
+    def __init__(self, config: ActorConfig, policy: Policy) -> None:
+        self._policy = policy
+        super().__init__(config)
+
+    def machine(self) -> AccountsMachine:
+        return AccountsMachine(self._policy)
+
+    def codec(self) -> Codec[Any, Any]:
+        return accounts_codec()
+
+    def projection(self) -> Projection:
+        self._accounts = AccountsProjection(slot_of)
+        return self._accounts
+
+    def publisher(self) -> Callable[[int, list[tuple[str, Any]]], None]:
+        if self.config.redis_url is None:
+            return super().publisher()
+        self._live = LivePublisher(self.config.redis_url)
+        return self._live.publish
+
+    async def sweep(self, partition: Partition, pool: Pool) -> None:
+        """End holds whose time has come."""
+        due = await self._accounts.due_holds(pool, to_datetime(now_us()), _SWEEP_MAX)
+        customers = {customer for _, customer in due if partition.owns(str(customer))}
+        if customers:
+            await partition.request([ExpireHolds(customer) for customer in sorted(customers)])
+
+
+class AccountsClient:
+    """Carries out commands on accounts; a reply is durable."""
+
+    def __init__(self, pool: Pool, client: DurableClient) -> None:
+        self._pool = pool
+        self._client = client
+
+    @classmethod
+    async def connect(cls, database_url: str, *, name: str) -> AccountsClient:
+        """A client inside any process that is connected to Ray; ``name`` shows in Postgres."""
+        pool = await open_pool(database_url, name=name, size_max=2)
+        machine = AccountsMachine(Policy({}, {}))
+        client = DurableClient(pool, KIND, machine, accounts_codec())
+        await client.open()
+        return cls(pool, client)
+
+    async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
+        """Carry out one command. ``Unavailable`` when the outcome stays unknown that long."""
+        reply: Reply = await self._client.call(command, timeout_s=timeout_s)
+        return reply
+
+    async def call_many(
+        self, commands: Sequence[Command], *, timeout_s: float = 30.0
+    ) -> list[Reply]:
+        """Carry out many; replies in the same order, those of one customer done in order."""
+        return await self._client.call_many(commands, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Give links and connections back."""
+        await self._client.close()
+        await self._pool.close()
+
+
+async def start_partitions(
+    pool: Pool,
+    *,
+    database_url: str,
+    redis_url: str | None,
+    policy: Policy,
+    count: int,
+    options: Options | None = None,
+) -> dict[str, Any]:
+    """Start one ``AccountActor`` for each stream; their handles by stream.
+
+    ``count`` decides how many there are when the database has none yet; afterwards it does.
+    """
+    streams = await prepare_streams(pool, KIND, count)
+    owners = await slot_map(pool, KIND)
+    handles = {}
+    for stream in streams:
+        config = ActorConfig(
+            KIND, stream, owners.count(stream), database_url, redis_url, options or Options()
+        )
+        handles[stream] = start_actor(AccountActor, config, policy)
+    for handle in handles.values():
+        await handle.describe.remote()
+    return handles

@@ -1,0 +1,202 @@
+"""The Ray actor that hosts a partition, and how the platform starts and reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import ray
+import structlog
+
+from actors.durable.link import Outlet, Turnstile
+from actors.durable.partition import Options, Partition, Projection
+from actors.durable.records import Codec
+from actors.durable.routing import SlotMap
+from domain.durable import Machine
+from persistence.database import OUTAGES, DatabaseUnavailable, Pool, open_pool
+from persistence.journal import Journal
+
+log = structlog.get_logger(__name__)
+
+_TICK_S: Final = 0.5
+
+
+def now_us() -> int:
+    """Wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class ActorConfig(msgspec.Struct, frozen=True):
+    """What any durable actor must know to start by itself, again and again."""
+
+    kind: str
+    stream: str
+    slots: int
+    database_url: str
+    redis_url: str | None = None
+    options: Options = Options()
+
+
+class DurableActor:
+    """Hosts one partition. A context's actor says how to build its parts.
+
+    Ray calls ``__init__`` again after each crash; all state comes back from the database.
+    """
+
+    def __init__(self, config: ActorConfig) -> None:
+        self.config = config
+        self._turnstile = Turnstile()
+        self._partition: Partition | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._pool: Pool | None = None
+        self._starting = asyncio.get_running_loop().create_task(self._start())
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        index = self.config.stream.rpartition("/")[2]
+        return f"{name}(p{index}, {self.config.slots} slots)"
+
+    # -- for a context to fill in ---------------------------------------------------------
+
+    def machine(self) -> Machine[Any]:
+        """The rules."""
+        raise TypeError(f"{type(self).__name__} has no machine")
+
+    def codec(self) -> Codec[Any, Any]:
+        """The types on the wire and in the journal."""
+        raise TypeError(f"{type(self).__name__} has no codec")
+
+    def projection(self) -> Projection:
+        """The tables written with each turn."""
+        raise TypeError(f"{type(self).__name__} has no projection")
+
+    def publisher(self) -> Callable[[int, list[tuple[str, Any]]], None]:
+        """Who is told of committed events; must not wait."""
+        return lambda at, events: None
+
+    async def sweep(self, partition: Partition, pool: Pool) -> None:
+        """What is due by the clock; called about twice a second."""
+
+    # -- called by Ray --------------------------------------------------------------------
+
+    async def call(self, origin: str, seq: int, payload: bytes) -> bytes:
+        """A batch of a gateway's commands (see ``RequestLink``); answers their replies."""
+        partition = await self._running()
+        codec = self._codec
+        commands = codec.decode_commands(payload)
+        await self._turnstile.enter(origin, seq)
+        await partition.ready()
+        replies = partition.submit(commands)
+        self._turnstile.passed(origin, seq)
+        return codec.encode(await replies)
+
+    async def deliver(self, payload: bytes) -> bytes:
+        """A shipment of another partition (see ``Outlet``); answers its outcomes."""
+        partition = await self._running()
+        return self._codec.encode(await partition.receive(self._codec.decode_shipment(payload)))
+
+    async def describe(self) -> dict[str, Any]:
+        """The actor's condition, for operators; never waits for the database."""
+        about = {"actor": repr(self), "kind": self.config.kind, "pid": os.getpid()}
+        if self._partition is None:
+            return {**about, "stream": self.config.stream, "state": "starting"}
+        return {**about, **self._partition.describe()}
+
+    async def stop(self) -> None:
+        """Write a last checkpoint and end the loops; the process is ended by Ray."""
+        if self._partition is not None:
+            await self._partition.stop()
+        for task in self._tasks:
+            task.cancel()
+        if self._pool is not None:
+            await self._pool.close()
+
+    # -- inside ---------------------------------------------------------------------------
+
+    async def _running(self) -> Partition:
+        if self._partition is None:
+            await asyncio.shield(self._starting)
+        assert self._partition is not None
+        return self._partition
+
+    async def _start(self) -> None:
+        config = self.config
+        self._pool = pool = await _insist_on_pool(config.database_url, config.stream)
+        slots = SlotMap(pool, config.kind)
+        await slots.load()
+        self._codec = self.codec()
+        self._partition = Partition(
+            journal=Journal(pool, config.kind, config.stream),
+            machine=self.machine(),
+            codec=self._codec,
+            projection=self.projection(),
+            outlet=self._outlet,
+            owner_of=slots.owner,
+            clock=now_us,
+            published=self.publisher(),
+            options=config.options,
+        )
+        self._tasks = [
+            asyncio.create_task(self._run(self._partition)),
+            asyncio.create_task(self._ticks(self._partition, pool)),
+        ]
+
+    async def _run(self, partition: Partition) -> None:
+        await partition.run()
+        if partition.state == "fenced":
+            # A newer incarnation has the stream; this process must not come back.
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    async def _ticks(self, partition: Partition, pool: Pool) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            partition.tick()
+            if partition.state == "running":
+                try:
+                    await self.sweep(partition, pool)
+                except OUTAGES as error:
+                    log.info("sweep is put off", stream=self.config.stream, error=str(error))
+
+    def _outlet(self, stream: str) -> Outlet:
+        async def deliver(payload: bytes) -> bytes:
+            answer: bytes = await actor_handle(stream).deliver.remote(payload)
+            return answer
+
+        return Outlet(deliver, self._codec.encode, self._codec.decode_outcomes)
+
+
+async def _insist_on_pool(database_url: str, name: str) -> Pool:
+    """A small pool; waits for a database that is just being restarted."""
+    while True:
+        try:
+            return await open_pool(database_url, name=name, size_max=4)
+        except DatabaseUnavailable as error:
+            log.warning("no database yet", error=str(error))
+            await asyncio.sleep(0.2)
+
+
+_handles: dict[str, Any] = {}
+
+
+def actor_handle(name: str) -> Any:
+    """The handle of a named actor, kept: looking it up needs Ray's control store."""
+    handle = _handles.get(name)
+    if handle is None:
+        handle = _handles[name] = ray.get_actor(name)
+    return handle
+
+
+def start_actor(actor: type[DurableActor], config: ActorConfig, *args: Any) -> Any:
+    """Start the Ray actor of a stream, to be restarted by Ray for ever."""
+    remote: Any = ray.remote(actor)
+    return remote.options(
+        name=config.stream,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=10_000,
+    ).remote(config, *args)

@@ -1,0 +1,104 @@
+"""How a gateway reaches durable entities of one kind: links, routing, repeats."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from actors.durable.actor import actor_handle
+from actors.durable.link import RequestLink
+from actors.durable.records import Codec
+from actors.durable.routing import SlotMap
+from domain.durable import Machine, Moved, Unavailable
+from persistence.database import Pool
+
+_RETRY_FIRST_S = 0.02
+_RETRY_MAX_S = 0.5
+
+
+class DurableClient:
+    """Sends commands to the partitions that own their entities.
+
+    A reply is durable. Where the outcome is unknown the same command is sent again, with its id,
+    until the time is over; then the reply is ``Unavailable`` and the id answers it later.
+    """
+
+    def __init__(
+        self, pool: Pool, kind: str, machine: Machine[Any], codec: Codec[Any, Any]
+    ) -> None:
+        self._slots = SlotMap(pool, kind)
+        self._machine = machine
+        self._codec = codec
+        self._links: dict[str, RequestLink] = {}
+
+    async def open(self) -> None:
+        """Read the slot map."""
+        await self._slots.load()
+
+    async def close(self) -> None:
+        """End the links."""
+        for link in self._links.values():
+            await link.close()
+
+    async def call(self, command: Any, *, timeout_s: float = 10.0) -> Any:
+        """Carry out one command; its durable reply."""
+        key = self._machine.key(command)
+        (reply,) = await self._link(self._slots.owner(key)).request((command,))
+        if isinstance(reply, Unavailable | Moved):
+            (reply,) = await self._repeat([command], [reply], timeout_s)
+        return reply
+
+    async def call_many(self, commands: Sequence[Any], *, timeout_s: float = 30.0) -> list[Any]:
+        """Carry out commands, those of one entity in their order; replies in the same order."""
+        replies = await self._scatter(commands)
+        if any(isinstance(reply, Unavailable | Moved) for reply in replies):
+            replies = await self._repeat(commands, replies, timeout_s)
+        return replies
+
+    async def _repeat(
+        self, commands: Sequence[Any], replies: list[Any], timeout_s: float
+    ) -> list[Any]:
+        deadline = time.monotonic() + timeout_s
+        delay = _RETRY_FIRST_S
+        while True:
+            again = [i for i, r in enumerate(replies) if isinstance(r, Unavailable | Moved)]
+            if not again or time.monotonic() + delay > deadline:
+                return [Unavailable("moved") if isinstance(r, Moved) else r for r in replies]
+            await asyncio.sleep(delay)
+            delay = min(_RETRY_MAX_S, delay * 2)
+            if any(isinstance(replies[i], Moved) for i in again):
+                await self._slots.load()
+            repeated = await self._scatter([commands[i] for i in again])
+            for i, reply in zip(again, repeated, strict=True):
+                replies[i] = reply
+
+    async def _scatter(self, commands: Sequence[Any]) -> list[Any]:
+        """Each partition gets its commands; their replies come back in the given order."""
+        key, owner = self._machine.key, self._slots.owner
+        places: dict[str, list[int]] = {}
+        for index, command in enumerate(commands):
+            places.setdefault(owner(key(command)), []).append(index)
+        answers = await asyncio.gather(
+            *(
+                self._link(stream).request([commands[i] for i in indices])
+                for stream, indices in places.items()
+            )
+        )
+        replies: list[Any] = [None] * len(commands)
+        for indices, answer in zip(places.values(), answers, strict=True):
+            for index, reply in zip(indices, answer, strict=True):
+                replies[index] = reply
+        return replies
+
+    def _link(self, stream: str) -> RequestLink:
+        link = self._links.get(stream)
+        if link is None:
+
+            async def call(origin: str, seq: int, payload: bytes) -> bytes:
+                answer: bytes = await actor_handle(stream).call.remote(origin, seq, payload)
+                return answer
+
+            link = self._links[stream] = RequestLink(call, self._codec)
+        return link

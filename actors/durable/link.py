@@ -1,0 +1,229 @@
+"""Links: everything that goes from one place to one partition, in batches and in order.
+
+An ``Outlet`` carries messages between partitions: one shipment in flight, everything that gathers
+meanwhile in the next, repeated until answered; the journal behind it makes it at-least-once, the
+receiver's inbox exactly-once in effect. A ``RequestLink`` carries a gateway's commands; a few
+batches may be in flight and a ``Turnstile`` at the other end restores their order, because Ray's
+async actors do not keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import structlog
+
+from actors.durable.records import Codec, Sent, Shipment
+from domain.durable import Rejection, Unavailable
+
+log = structlog.get_logger(__name__)
+
+Deliver = Callable[[bytes], Awaitable[bytes]]
+"""Bring a shipment to a partition and come back with its encoded outcomes."""
+
+Call = Callable[[str, int, bytes], Awaitable[bytes]]
+"""Bring batch ``seq`` of link ``origin`` to a partition and come back with its replies."""
+
+Confirm = Callable[[Sequence[tuple[int, Rejection | None]]], None]
+
+_SHIPMENT_MAX: Final = 2_000
+_RETRY_FIRST_S: Final = 0.02
+_RETRY_MAX_S: Final = 1.0
+
+
+class Outlet:
+    """Messages from one stream to another, oldest first, until their receipt is durable here."""
+
+    def __init__(
+        self,
+        deliver: Deliver,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[bytes], Sequence[Rejection | None]],
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._deliver = deliver
+        self._encode = encode
+        self._decode = decode
+        self._timeout_s = timeout_s
+        self._queue: deque[Sent[Any]] = deque()
+        self._unsettled: dict[int, None] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, origin: str, confirm: Confirm) -> None:
+        """Begin delivering; ``confirm`` is told the outcomes."""
+        self._task = asyncio.create_task(self._pump(origin, confirm))
+
+    def send(self, sent: Sent[Any]) -> None:
+        """Deliver a message whose turn is durable. Call in the order of ``seq``."""
+        self._unsettled[sent.seq] = None
+        self._queue.append(sent)
+        self._wake.set()
+
+    def settle(self, seq: int) -> None:
+        """The sender has durably noted the outcome: this message will never be sent again."""
+        self._unsettled.pop(seq, None)
+
+    def stop(self) -> None:
+        """Deliver nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _pump(self, origin: str, confirm: Confirm) -> None:
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            count = min(_SHIPMENT_MAX, len(self._queue))
+            messages = [self._queue[i] for i in range(count)]
+            # Below ``low`` the receiver may forget. What it answered but we have not durably
+            # noted would be sent again after a crash, so it counts as still on its way.
+            low = next(iter(self._unsettled))
+            outcomes = await self._insist(self._encode(Shipment(origin, low, messages)))
+            for _ in messages:
+                self._queue.popleft()
+            confirm([(m.seq, outcome) for m, outcome in zip(messages, outcomes, strict=True)])
+
+    async def _insist(self, payload: bytes) -> Sequence[Rejection | None]:
+        """Repeat until there is an answer: the receiver knows what it has seen."""
+        delay = _RETRY_FIRST_S
+        while True:
+            try:
+                answer = await asyncio.wait_for(self._deliver(payload), self._timeout_s)
+                return self._decode(answer)
+            except Exception as error:
+                log.info("shipment is repeated", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(delay)
+                delay = min(_RETRY_MAX_S, delay * 2)
+
+
+class Turnstile:
+    """Lets batches of each link through in the order of their numbers."""
+
+    def __init__(self, patience_s: float = 2.0, links_max: int = 1_000) -> None:
+        self._next: dict[str, int] = {}
+        self._early: dict[tuple[str, int], asyncio.Event] = {}
+        self._patience_s = patience_s
+        self._links_max = links_max
+
+    async def enter(self, origin: str, seq: int) -> None:
+        """Wait until all earlier batches of the link have passed; ``TimeoutError`` if they never
+        do, as after a restart of this side, whereupon the link starts anew."""
+        if seq == self._next.get(origin, 0):
+            return
+        event = self._early.setdefault((origin, seq), asyncio.Event())
+        try:
+            await asyncio.wait_for(event.wait(), self._patience_s)
+        finally:
+            self._early.pop((origin, seq), None)
+
+    def passed(self, origin: str, seq: int) -> None:
+        """The batch is in the queue; let the next one in."""
+        self._next.pop(origin, None)
+        self._next[origin] = seq + 1
+        if len(self._next) > self._links_max:
+            del self._next[next(iter(self._next))]
+        waiting = self._early.get((origin, seq + 1))
+        if waiting is not None:
+            waiting.set()
+
+
+class _Call:
+    """One caller's commands for one partition; what has been sent is never taken apart."""
+
+    __slots__ = ("commands", "future")
+
+    def __init__(self, commands: Sequence[Any], future: asyncio.Future[list[Any]]) -> None:
+        self.commands = commands
+        self.future = future
+
+
+class RequestLink:
+    """Commands of one gateway to one partition.
+
+    A failed batch answers ``Unavailable`` for each of its commands; asking again with the same
+    ids is the caller's part.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        codec: Codec[Any, Any],
+        *,
+        in_flight_max: int = 2,
+        batch_max: int = 2_000,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._call = call
+        self._codec = codec
+        self._in_flight_max = in_flight_max
+        self._batch_max = batch_max
+        self._timeout_s = timeout_s
+        self._queue: deque[_Call] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._renew()
+
+    def _renew(self) -> None:
+        self._origin = os.urandom(8).hex()
+        self._seq = 0
+
+    async def request(self, commands: Sequence[Any]) -> list[Any]:
+        """Send commands and wait for their replies, in order."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        self._queue.append(_Call(commands, future))
+        if not self._scheduled and len(self._in_flight) < self._in_flight_max:
+            self._scheduled = True
+            loop.call_soon(self._depart)
+        return await future
+
+    def _depart(self) -> None:
+        """Send what has gathered, if there is room."""
+        self._scheduled = False
+        while self._queue and len(self._in_flight) < self._in_flight_max:
+            calls: list[_Call] = []
+            size = 0
+            while self._queue and (not calls or size < self._batch_max):
+                call = self._queue.popleft()
+                calls.append(call)
+                size += len(call.commands)
+            task = asyncio.create_task(self._carry(calls, self._origin, self._seq))
+            self._seq += 1
+            self._in_flight.add(task)
+            task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._depart()
+
+    async def _carry(self, calls: list[_Call], origin: str, seq: int) -> None:
+        commands = [command for call in calls for command in call.commands]
+        try:
+            payload = self._codec.encode(commands)
+            answer = await asyncio.wait_for(self._call(origin, seq, payload), self._timeout_s)
+            replies = self._codec.decode_replies(answer)
+        except Exception as error:
+            log.info("batch has no answer", error=f"{type(error).__name__}: {error}")
+            replies = [Unavailable("no answer")] * len(commands)
+            if origin == self._origin:
+                self._renew()
+        start = 0
+        for call in calls:
+            end = start + len(call.commands)
+            # A caller that went away has cancelled its future.
+            if not call.future.done():
+                call.future.set_result(replies[start:end])
+            start = end
+
+    async def close(self) -> None:
+        """Wait for nothing more."""
+        for task in list(self._in_flight):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

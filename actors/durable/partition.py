@@ -1,0 +1,483 @@
+"""A partition: one stream's turn loop.
+
+Whatever has arrived is decided in memory while the turn before it is being written; what gathers
+meanwhile joins the open turn, so that the busier it is, the larger the turns. Replies, messages
+and publications leave after the commit and never before. When a commit fails, all memory is
+dropped and read back from the database; when the stream has a newer owner, this one ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+
+import asyncpg
+import msgspec
+import structlog
+
+from actors.durable.link import Outlet
+from actors.durable.records import Codec, Shipment, TurnRecord
+from actors.durable.routing import slot_of
+from actors.durable.turn import (
+    Batch,
+    Confirmed,
+    Entity,
+    Imbalance,
+    Incoming,
+    Item,
+    Request,
+    Turn,
+    Workspace,
+)
+from domain.durable import Machine, Moved, Rejection, Unavailable
+from persistence.database import Pool
+from persistence.journal import (
+    SLOTS,
+    Checkpoint,
+    Corrupt,
+    Fenced,
+    Journal,
+    JournalRow,
+    Statement,
+    row_hash,
+)
+
+log = structlog.get_logger(__name__)
+
+_OUTAGES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+"""What a database that cannot be reached looks like."""
+
+
+class Projection(Protocol):
+    """A context's own tables, written in the turn."""
+
+    async def known(self, pool: Pool, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
+        """Fingerprint and first answer of those ids that were seen before."""
+
+    def remembers(self, reply: Any) -> bool:
+        """Whether the context's own rows tell this answer again."""
+
+    def statements(
+        self,
+        at_us: int,
+        stream: str,
+        seq: int,
+        events: Sequence[tuple[str, Any]],
+        commands: Sequence[tuple[bytes, bytes, bytes]],
+    ) -> list[Statement]:
+        """The rows of one turn."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """Bounds of a partition: in seconds, items, entities."""
+
+    checkpoint_interval_s: float = 5.0
+    checkpoint_entities: int = 20_000
+    turn_items_max: int = 10_000
+    inbox_items_max: int = 100_000
+    entities_max: int = 200_000
+
+
+class Statistics(msgspec.Struct):
+    """Counters since this incarnation started."""
+
+    turns: int = 0
+    commands: int = 0
+    commit_seconds: float = 0.0
+    checkpoints: int = 0
+    recoveries: int = 0
+    recovery_seconds: float = 0.0
+
+
+class Interrupted(Exception):
+    """The partition dropped its memory: the outcome of what was under way is unknown."""
+
+
+async def _or_unavailable(future: asyncio.Future[list[Any]], size: int) -> list[Any]:
+    try:
+        return await future
+    except Interrupted:
+        return [Unavailable("interrupted")] * size
+
+
+def _resolver(future: asyncio.Future[list[Any]]) -> Callable[[list[Any]], None]:
+    def resolve(replies: list[Any]) -> None:
+        if not future.done():
+            future.set_result(replies)
+
+    return resolve
+
+
+class Partition:
+    """The turn loop of one stream. ``run`` it as a task; then ``request`` and ``receive``."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        machine: Machine[Any],
+        codec: Codec[Any, Any],
+        projection: Projection,
+        outlet: Callable[[str], Outlet],
+        owner_of: Callable[[str], str],
+        clock: Callable[[], int],
+        published: Callable[[int, list[tuple[str, Any]]], None],
+        options: Options,
+    ) -> None:
+        self.journal = journal
+        self.options = options
+        self.statistics = Statistics()
+        self.state = "starting"
+        self.reason = ""
+        self.seq = 0
+        self.committed_seq = 0
+        self.checkpoint_seq = 0
+        self._machine = machine
+        self._codec = codec
+        self._projection = projection
+        self._make_outlet = outlet
+        self._owner_of = owner_of
+        self._clock = clock
+        self._published = published
+        self._slots = bytearray(SLOTS)
+        self._hash = b""
+        self._inbox: deque[Item] = deque()
+        self._outlets: dict[str, Outlet] = {}
+        self._wake = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._commit: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._waiting: set[asyncio.Future[list[Any]]] = set()
+        self._checkpointed_at = 0.0
+        self._work = self._new_workspace()
+
+    # -- what others call -----------------------------------------------------------------
+
+    async def request(self, commands: Sequence[Any]) -> list[Any]:
+        """Carry out commands; their replies, in order, once they are durable."""
+        await self.ready()
+        return await self.submit(commands)
+
+    async def ready(self) -> None:
+        """Wait until the partition takes commands, or refuses them for good."""
+        await self._ready.wait()
+
+    def submit(self, commands: Sequence[Any]) -> Awaitable[list[Any]]:
+        """Put commands in the queue at once; await the result for their replies."""
+        future = self._waiter()
+        if refused := self._refuses(len(commands)):
+            future.set_result([refused] * len(commands))
+            return future
+        if not commands:
+            future.set_result([])
+            return future
+        batch = Batch(len(commands), _resolver(future))
+        machine = self._machine
+        for index, command in enumerate(commands):
+            key = machine.key(command)
+            if not self._slots[slot_of(key)]:
+                batch.answer(index, Moved(slot_of(key)))
+                continue
+            self._inbox.append(Request(batch, index, key, command, machine.identities(command)))
+        self._wake.set()
+        return _or_unavailable(future, len(commands))
+
+    async def receive(self, shipment: Shipment[Any]) -> list[Any]:
+        """Take messages of another partition; their outcomes, in order, once durable.
+
+        Raises ``Interrupted`` when the outcome is unknown; send the same again.
+        """
+        await self._ready.wait()
+        messages = shipment.messages
+        future = self._waiter()
+        batch = Batch(len(messages), _resolver(future))
+        for index, message in enumerate(messages):
+            self._inbox.append(Incoming(batch, index, shipment.origin, shipment.low, message))
+        self._wake.set()
+        return await future
+
+    def owns(self, key: str) -> bool:
+        """Whether the entity lives here."""
+        return bool(self._slots[slot_of(key)])
+
+    def describe(self) -> dict[str, Any]:
+        """The partition's condition, for operators."""
+        return {
+            "stream": self.journal.stream,
+            "state": self.state,
+            "reason": self.reason,
+            "slots": sum(self._slots),
+            "entities": len(self._work.entities),
+            "epoch": self.journal.epoch,
+            "position": self.committed_seq,
+            "lag": self.seq - self.committed_seq,
+            "since_checkpoint": self.committed_seq - self.checkpoint_seq,
+            "queue": len(self._inbox),
+            "in_transit": len(self._work.partition.outbox),
+            **msgspec.to_builtins(self.statistics),
+        }
+
+    def _waiter(self) -> asyncio.Future[list[Any]]:
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
+
+    def _refuses(self, size: int) -> Unavailable | None:
+        if self.state in {"halted", "fenced", "stopped"}:
+            return Unavailable(self.state)
+        if len(self._inbox) + size > self.options.inbox_items_max:
+            return Unavailable("overloaded")
+        return None
+
+    # -- the loop -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Recover, then take turns until stopped, fenced or halted."""
+        while True:
+            try:
+                await self._recover()
+                await self._turns()
+            except (Fenced, Imbalance, Corrupt) as error:
+                self.state = "fenced" if isinstance(error, Fenced) else "halted"
+                self.reason = str(error)
+                log.error("partition ended", stream=self.journal.stream, reason=self.reason)
+                self._ready.set()
+                self._drop_everything()
+                return
+            except asyncio.CancelledError:
+                self.state = "stopped"
+                self._drop_everything()
+                raise
+            except Exception as error:
+                # Whatever went wrong, memory may be ahead of the journal: read it back.
+                expected = isinstance(error, _OUTAGES)
+                log.warning(
+                    "partition recovers",
+                    stream=self.journal.stream,
+                    error=f"{type(error).__name__}: {error}",
+                    exc_info=not expected,
+                )
+                self._drop_everything()
+                await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """Write what is open and a last checkpoint, as far as the database allows."""
+        with contextlib.suppress(*_OUTAGES, Fenced):
+            for task in (self._commit, self._saving):
+                if task is not None:
+                    await task
+            if self.state == "running" and self.committed_seq != self.checkpoint_seq:
+                await self._save(*self._copy())
+
+    async def _turns(self) -> None:
+        turn = Turn(self._now())
+        room_max = self.options.turn_items_max
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._collect()
+            # A checkpoint needs a moment in which all that is in memory is written.
+            room = room_max - turn.size
+            if self._inbox and room > 0 and not self._checkpoint_due():
+                if not turn.size:
+                    turn = Turn(self._now())
+                await self._fill(turn, room)
+            if self._commit is None and turn.size:
+                self._work.balance(turn)
+                self._commit = self._background(self._write(turn))
+                turn = Turn(self._now())
+            elif self._commit is None and self._checkpoint_due():
+                self._saving = self._background(self._save(*self._copy()))
+                self._wake.set()
+            elif self._inbox and not (turn.size >= room_max or self._checkpoint_due()):
+                self._wake.set()
+
+    def _collect(self) -> None:
+        """Take note of writes that have ended; one that failed raises here."""
+        if self._commit is not None and self._commit.done():
+            finished, self._commit = self._commit, None
+            finished.result()
+        if self._saving is not None and self._saving.done():
+            finished, self._saving = self._saving, None
+            finished.result()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._wake.set())
+        return task
+
+    async def _fill(self, turn: Turn, room: int) -> None:
+        """Decide what has arrived into the turn, entities and known ids loaded before."""
+        items = [self._inbox.popleft() for _ in range(min(room, len(self._inbox)))]
+        known = await self._load(items)
+        decide = self._work.decide
+        for item in items:
+            decide(turn, item, known)
+
+    async def _load(self, items: Sequence[Item]) -> dict[bytes, tuple[bytes, Any]]:
+        work = self._work
+        entities, recent = work.entities, work.recent
+        missing: dict[str, None] = {}
+        unknown: list[bytes] = []
+        for item in items:
+            for key in work.keys(item):
+                entity = entities.get(key)
+                if entity is None:
+                    missing[key] = None
+                else:
+                    entity.used = work.round
+            if isinstance(item, Request):
+                unknown.extend(i for i, _ in item.identities if i not in recent)
+        if missing:
+            await self._load_entities(list(missing))
+        if not unknown:
+            return {}
+        return await self._projection.known(self.journal.pool, unknown)
+
+    async def _load_entities(self, keys: list[str]) -> None:
+        stored = await self.journal.snapshots(keys)
+        decode, new = self._codec.decode_entity, self._machine.new
+        for key in keys:
+            state = decode(stored[key]) if key in stored else new(key)
+            entity = self._work.entities[key] = Entity(state)
+            entity.used = self._work.round
+
+    async def _write(self, turn: Turn) -> None:
+        started = time.perf_counter()
+        if not turn.empty:
+            self.seq += 1
+            entries = self._codec.encode(turn.record)
+            at, epoch, stream = turn.at, self.journal.epoch, self.journal.stream
+            new_hash = row_hash(self._hash, stream, self.seq, epoch, at, entries)
+            row = JournalRow(stream, self.seq, epoch, at, entries, self._hash, new_hash)
+            encode = self._codec.encode
+            statements = self._projection.statements(
+                at,
+                stream,
+                self.seq,
+                turn.record.events,
+                [(i, fingerprint, encode(reply)) for i, fingerprint, reply in turn.remembered],
+            )
+            await self.journal.commit(row, statements)
+            self._hash = new_hash
+            self._work.partition.at = at
+            self.committed_seq = row.seq
+            self.statistics.turns += 1
+            self.statistics.commit_seconds += time.perf_counter() - started
+        self._tell(turn)
+
+    def _tell(self, turn: Turn) -> None:
+        """Let the world know of a committed turn."""
+        self.statistics.commands += turn.size
+        for batch, index, reply in turn.answers:
+            batch.answer(index, reply)
+        for sent in turn.settled:
+            self._outlet(self._owner_of(sent.destination)).settle(sent.seq)
+        for sent in turn.record.sent:
+            self._outlet(self._owner_of(sent.destination)).send(sent)
+        if turn.record.events:
+            self._published(turn.at, turn.record.events)
+
+    def _outlet(self, stream: str) -> Outlet:
+        outlet = self._outlets.get(stream)
+        if outlet is None:
+            outlet = self._outlets[stream] = self._make_outlet(stream)
+            outlet.start(self.journal.stream, self._confirm)
+        return outlet
+
+    def _confirm(self, outcomes: Sequence[tuple[int, Rejection | None]]) -> None:
+        self._inbox.extend(Confirmed(seq, outcome) for seq, outcome in outcomes)
+        self._wake.set()
+
+    def _now(self) -> int:
+        """Microseconds since the epoch, never going back within the stream."""
+        return max(self._clock(), self._work.partition.at)
+
+    # -- checkpoints and recovery ---------------------------------------------------------
+
+    def tick(self) -> None:
+        """Called every now and then, so that an idle partition writes its checkpoint."""
+        if self._checkpoint_due():
+            self._wake.set()
+
+    def _checkpoint_due(self) -> bool:
+        if self._saving is not None or self.committed_seq == self.checkpoint_seq:
+            return False
+        return time.monotonic() - self._checkpointed_at >= self.options.checkpoint_interval_s
+
+    def _copy(self) -> tuple[Checkpoint, list[tuple[str, int, bytes]]]:
+        """What a checkpoint stores, at a moment when all that was decided is committed."""
+        self._checkpointed_at = time.monotonic()
+        state = self._codec.encode(self._work.partition)
+        return Checkpoint(self.committed_seq, self._hash, state), self._work.dirty()
+
+    async def _save(self, checkpoint: Checkpoint, changed: list[tuple[str, int, bytes]]) -> None:
+        """Store a checkpoint; turns go on meanwhile."""
+        await self.journal.save(checkpoint, changed)
+        self.checkpoint_seq = checkpoint.seq
+        self.statistics.checkpoints += 1
+        self._work.forget(self.options.entities_max)
+
+    async def _recover(self) -> None:
+        """Become the owner; then snapshots and the tail of the journal make the memory."""
+        started = time.perf_counter()
+        self.state = "recovering"
+        self._ready.clear()
+        await self.journal.take_over()
+        checkpoint = await self.journal.checkpoint()
+        work = self._work
+        if checkpoint.state:
+            work.partition = self._codec.decode_partition(checkpoint.state)
+        self._slots = bytearray(SLOTS)
+        for slot in await self.journal.slots():
+            self._slots[slot] = 1
+        self.seq, self._hash = checkpoint.seq, checkpoint.hash
+        async for row in self.journal.tail(checkpoint):
+            record: TurnRecord[Any, Any] = self._codec.decode_turn(row.entries)
+            missing = {key for key, _ in record.events if key not in work.entities}
+            if missing:
+                await self._load_entities(list(missing))
+            work.replay(record, row.at)
+            self.seq, self._hash = row.seq, row.hash
+        work.balance(Turn(work.partition.at))
+        self.committed_seq, self.checkpoint_seq = self.seq, checkpoint.seq
+        self._checkpointed_at = time.monotonic()
+        for sent in work.partition.outbox.values():
+            self._outlet(self._owner_of(sent.destination)).send(sent)
+        self.state, self.reason = "running", ""
+        self.statistics.recoveries += 1
+        self.statistics.recovery_seconds = time.perf_counter() - started
+        self._ready.set()
+        self._wake.set()
+        log.info(
+            "partition recovered",
+            stream=self.journal.stream,
+            epoch=self.journal.epoch,
+            position=self.seq,
+            replayed=self.seq - checkpoint.seq,
+            seconds=round(self.statistics.recovery_seconds, 3),
+        )
+
+    def _new_workspace(self) -> Workspace:
+        return Workspace(self._machine, self._codec, self._projection.remembers, self.owns)
+
+    def _drop_everything(self) -> None:
+        """Forget all memory; whoever waits learns that the outcome is unknown."""
+        for task in (self._commit, self._saving):
+            if task is not None:
+                task.cancel()
+        self._commit = self._saving = None
+        for outlet in self._outlets.values():
+            outlet.stop()
+        self._outlets.clear()
+        self._inbox.clear()
+        self._work = self._new_workspace()
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(Interrupted())

@@ -1,0 +1,129 @@
+"""Telling open pages what has just happened: best effort, over Redis, never waited for.
+
+A partition publishes one message a turn; each gateway keeps what concerns its own connections.
+Whoever misses one sees the truth at the next reading of the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from domain.accounts import events as ev
+from domain.accounts.numbers import customer_of
+from domain.money import format_amount
+
+log = structlog.get_logger(__name__)
+
+CHANNEL: Final = "kontor:live"
+_BACKLOG_MAX: Final = 1_000
+
+LiveTransfer = tuple[int, bytes, bool, int, int, int, str, str]
+"""User, transfer id, incoming?, account, counterparty, amount, currency, status."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[LiveTransfer]).decode
+
+
+def live_transfers(events: list[tuple[str, Any]]) -> list[LiveTransfer]:
+    """What customers should see at once of a turn's events."""
+    result: list[LiveTransfer] = []
+    for _, event in events:
+        kind = type(event)
+        if kind is ev.TransferReceived:
+            result.append(
+                (
+                    customer_of(event.destination),
+                    event.transfer,
+                    True,
+                    event.destination,
+                    event.source,
+                    event.amount,
+                    event.currency,
+                    "completed",
+                )
+            )
+        elif kind is ev.TransferSent or kind is ev.TransferReturned:
+            result.append(
+                (
+                    customer_of(event.source),
+                    event.transfer,
+                    False,
+                    event.source,
+                    event.destination,
+                    event.amount,
+                    event.currency,
+                    "returned" if kind is ev.TransferReturned else "sent",
+                )
+            )
+    return result
+
+
+def decode_live(
+    message: bytes, wanted: Callable[[int], bool]
+) -> list[tuple[int, str, dict[str, str]]]:
+    """User, kind and payload of those events of a published message whose user is ``wanted``."""
+    return [
+        (
+            user,
+            "transfer",
+            {
+                "id": transfer.hex(),
+                "direction": "in" if incoming else "out",
+                "account": str(account),
+                "counterparty": str(counterparty),
+                "amount": format_amount(amount, currency),
+                "currency": currency,
+                "status": status,
+            },
+        )
+        for user, transfer, incoming, account, counterparty, amount, currency, status in _decode(
+            message
+        )
+        if wanted(user)
+    ]
+
+
+class LivePublisher:
+    """Publishes committed events of one partition; drops what Redis cannot take."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = redis.asyncio.Redis.from_url(
+            redis_url, socket_timeout=1.0, socket_connect_timeout=1.0
+        )
+        self._backlog: deque[bytes] = deque(maxlen=_BACKLOG_MAX)
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._pump())
+
+    def publish(self, at: int, events: list[tuple[str, Any]]) -> None:
+        """Queue what a turn made happen."""
+        transfers = live_transfers(events)
+        if transfers:
+            self._backlog.append(_encode(transfers))
+            self._wake.set()
+
+    async def close(self) -> None:
+        """Publish nothing more."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._redis.aclose()
+
+    async def _pump(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._backlog:
+                try:
+                    await self._redis.publish(CHANNEL, self._backlog.popleft())
+                except (RedisError, OSError) as error:
+                    log.info("live message lost", error=f"{type(error).__name__}: {error}")
+                    await asyncio.sleep(0.5)

@@ -1,0 +1,491 @@
+"""Decisions on a customer's accounts.
+
+Each ``_decide`` method is a ladder of guard clauses in the order of ``codes.Code``: the first
+that applies is the answer, and a rejection changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from domain.accounts import commands as cmd
+from domain.accounts import events as ev
+from domain.accounts.codes import Code
+from domain.accounts.commands import AccountStatus, TransferStatus
+from domain.accounts.linked import LinkedDecisions
+from domain.accounts.numbers import ACCOUNTS_MAX, account_number, customer_of
+from domain.accounts.policy import Policy, transfer_fee
+from domain.accounts.state import APPLY, Account, Customer, house_postings, postings
+from domain.accounts.views import account_view, customer_view, receipt
+from domain.durable import Decision, Message, Posting, Rejection
+from domain.money import AMOUNT_MAX, CURRENCIES, convert
+
+DAY_US: Final = 86_400_000_000
+REFERENCE_MAX: Final = 140
+NAME_MAX: Final = 40
+
+_ACCEPTED: Final = Decision()
+
+
+def reject(code: Code, **fields: object) -> Rejection:
+    """A rejection with its fields as text."""
+    return Rejection(code.value, {name: str(value) for name, value in fields.items()})
+
+
+class AccountsMachine(LinkedDecisions):
+    """The accounts context as ``domain.durable.Machine``; the key is the customer number."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._decide: dict[type, Callable[[Customer, Any, int], Decision | Rejection]] = {
+            cmd.Transfer: self._transfer,
+            cmd.Credit: self._credit,
+            cmd.ReadCustomer: self._read,
+            cmd.OpenCustomer: self._open_customer,
+            cmd.OpenAccount: self._open_account,
+            cmd.SetAccountStatus: self._set_status,
+            cmd.SetDailyLimit: self._set_limit,
+            cmd.LinkedTransfers: self._linked,
+            cmd.PrepareCredit: self._prepare_credit,
+            cmd.ReleaseCredit: self._release_credit,
+            cmd.ReserveHold: self._reserve,
+            cmd.PostHold: self._post_hold,
+            cmd.VoidHold: self._void_hold,
+            cmd.ExpireHolds: self._expire_holds,
+        }
+
+    def new(self, key: str) -> Customer:
+        return Customer()
+
+    def decide(self, state: Customer, command: Any, now: int) -> Decision | Rejection:
+        return self._decide[type(command)](state, command, now)
+
+    def apply(self, state: Customer, event: Any) -> None:
+        APPLY[type(event)](state, event)
+
+    def postings(self, event: Any) -> tuple[Posting, ...]:
+        return postings(event)
+
+    def house_postings(self, event: Any) -> tuple[tuple[str, str, int], ...]:
+        return house_postings(event)
+
+    def balances(self, state: Customer) -> Iterable[tuple[str, int]]:
+        """Asset and posted amount of each ledger account that the entity holds."""
+        return [(account.currency, account.posted) for account in state.accounts.values()]
+
+    def touches(self, command: Any) -> tuple[str, ...]:
+        if isinstance(command, cmd.Transfer | cmd.PostHold):
+            return (str(customer_of(command.destination)),)
+        if isinstance(command, cmd.LinkedTransfers):
+            return tuple({str(customer_of(leg.destination)) for leg in command.transfers})
+        return ()
+
+    def key(self, command: Any) -> str:
+        if isinstance(command, cmd.Transfer):
+            return str(customer_of(command.source))
+        if isinstance(command, cmd.ReserveHold | cmd.SetAccountStatus):
+            return str(customer_of(command.account))
+        if isinstance(command, cmd.LinkedTransfers):
+            return str(customer_of(command.transfers[0].source))
+        return str(command.customer)
+
+    def identities(self, command: Any) -> Sequence[tuple[bytes, bytes]]:
+        if isinstance(command, cmd.ReadCustomer | cmd.ExpireHolds):
+            return ()
+        own = (command.id, command.fingerprint)
+        if isinstance(command, cmd.LinkedTransfers):
+            return (own, *((leg.id, leg.fingerprint) for leg in command.transfers))
+        return (own,)
+
+    def acknowledge(
+        self, state: Customer, message: Any, outcome: Rejection | None, now: int
+    ) -> Decision:
+        if isinstance(message, cmd.Credit):
+            return self._credit_acknowledged(message, outcome, now)
+        if isinstance(message, cmd.PrepareCredit):
+            return self._prepare_acknowledged(state, message, outcome, now)
+        return _ACCEPTED
+
+    # -- opening and status ---------------------------------------------------------------
+
+    def _open_customer(
+        self, state: Customer, command: cmd.OpenCustomer, now: int
+    ) -> Decision | Rejection:
+        if state.accounts:
+            return Decision(reply=customer_view(command.customer, state, self.policy, now))
+        events: list[ev.Event] = []
+        bonus: ev.BonusCredited | None = None
+        for index, currency in enumerate(command.currencies):
+            if currency not in CURRENCIES:
+                return reject(Code.UNKNOWN_CURRENCY, currency=currency)
+            number = account_number(command.customer, index)
+            events.append(ev.AccountOpened(number, currency, CURRENCIES[currency].name, now))
+            if currency == command.bonus_currency and command.bonus_amount:
+                bonus = ev.BonusCredited(command.id, number, currency, command.bonus_amount)
+        if bonus is not None:
+            events.append(bonus)
+        scratch = Customer()
+        for event in events:
+            self.apply(scratch, event)
+        return Decision(events, customer_view(command.customer, scratch, self.policy, now))
+
+    def _open_account(
+        self, state: Customer, command: cmd.OpenAccount, now: int
+    ) -> Decision | Rejection:
+        if not state.accounts:
+            return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
+        if command.currency not in CURRENCIES:
+            return reject(Code.UNKNOWN_CURRENCY, currency=command.currency)
+        if len(state.accounts) >= ACCOUNTS_MAX:
+            return reject(Code.TOO_MANY_ACCOUNTS, maximum=ACCOUNTS_MAX)
+        if not 1 <= len(command.name.strip()) <= NAME_MAX:
+            return reject(Code.NAME_INVALID, maximum=NAME_MAX)
+        number = account_number(command.customer, len(state.accounts))
+        name = command.name.strip()
+        account = Account(number, command.currency, name, now)
+        return Decision(
+            [ev.AccountOpened(number, command.currency, name, now)],
+            cmd.AccountReply(account_view(account)),
+        )
+
+    def _set_status(
+        self, state: Customer, command: cmd.SetAccountStatus, now: int
+    ) -> Decision | Rejection:
+        account = state.accounts.get(command.account)
+        if account is None:
+            return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=command.account)
+        if account.status == command.status:
+            return Decision(reply=cmd.AccountReply(account_view(account)))
+        if account.status == AccountStatus.CLOSED:
+            return reject(Code.ACCOUNT_CLOSED, account=command.account)
+        if command.status == AccountStatus.CLOSED:
+            if account.status == AccountStatus.FROZEN:
+                return reject(Code.ACCOUNT_FROZEN, account=command.account)
+            if not _idle(state, account):
+                return reject(Code.ACCOUNT_NOT_EMPTY, account=command.account)
+        changed = Account(
+            account.id,
+            account.currency,
+            account.name,
+            account.opened_at,
+            command.status,
+            account.posted,
+            account.held,
+        )
+        return Decision(
+            [ev.StatusChanged(command.account, command.status)],
+            cmd.AccountReply(account_view(changed)),
+        )
+
+    def _set_limit(
+        self, state: Customer, command: cmd.SetDailyLimit, now: int
+    ) -> Decision | Rejection:
+        if not state.accounts:
+            return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
+        if command.currency not in CURRENCIES:
+            return reject(Code.UNKNOWN_CURRENCY, currency=command.currency)
+        if not 0 <= command.amount <= AMOUNT_MAX:
+            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
+        return Decision([ev.LimitChanged(command.currency, command.amount)], cmd.Done())
+
+    def _read(self, state: Customer, command: cmd.ReadCustomer, now: int) -> Decision | Rejection:
+        if not state.accounts:
+            return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
+        return Decision(reply=customer_view(command.customer, state, self.policy, now))
+
+    # -- transfers ------------------------------------------------------------------------
+
+    def _transfer(self, state: Customer, command: cmd.Transfer, now: int) -> Decision | Rejection:
+        sent = self.judge_transfer(state, command, now)
+        if isinstance(sent, Rejection):
+            return sent
+        return self._send(state, sent, now)
+
+    def judge_transfer(
+        self, state: Customer, command: cmd.Transfer, now: int
+    ) -> ev.TransferSent | Rejection:
+        """The ladder of guard clauses for one transfer, and the event it leads to."""
+        amount = command.amount
+        if amount <= 0:
+            return reject(Code.AMOUNT_NOT_POSITIVE)
+        if amount > AMOUNT_MAX:
+            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
+        if len(command.reference) > REFERENCE_MAX:
+            return reject(Code.REFERENCE_TOO_LONG, maximum=REFERENCE_MAX)
+        if command.source == command.destination:
+            return reject(Code.SAME_ACCOUNT, account=command.source)
+        source = state.accounts.get(command.source)
+        if source is None:
+            return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=command.source)
+        if not command.destination_currency:
+            return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
+        refused = _cannot_leave(source)
+        if refused is not None:
+            return refused
+        own = customer_of(command.destination) == customer_of(command.source)
+        if own:
+            refused = _cannot_arrive(state, command.destination, command.destination_currency)
+            if refused is not None:
+                return refused
+        credited, rate = amount, None
+        if command.destination_currency != source.currency:
+            if command.rate is None:
+                return reject(Code.RATE_REQUIRED, currency=command.destination_currency)
+            if command.rate.expires_at < now:
+                return reject(Code.QUOTE_EXPIRED)
+            rate = command.rate.value
+            credited = convert(amount, source.currency, command.destination_currency, rate)
+            if credited <= 0:
+                return reject(Code.AMOUNT_TOO_SMALL, currency=command.destination_currency)
+            if credited > AMOUNT_MAX:
+                return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
+        fee = 0 if own else transfer_fee(self.policy, amount, source.currency)
+        day = now // DAY_US
+        if not own:
+            refused = self._over_limit(state, source.currency, amount, day)
+            if refused is not None:
+                return refused
+        if source.available < amount + fee:
+            return reject(
+                Code.INSUFFICIENT_FUNDS,
+                available=source.available,
+                needed=amount + fee,
+                currency=source.currency,
+            )
+        return ev.TransferSent(
+            command.id,
+            command.fingerprint,
+            command.source,
+            command.destination,
+            amount,
+            fee,
+            source.currency,
+            credited,
+            command.destination_currency,
+            rate,
+            command.reference,
+            day,
+            not own,
+        )
+
+    def _over_limit(
+        self, state: Customer, currency: str, amount: int, day: int
+    ) -> Rejection | None:
+        limit = state.limits.get(currency, self.policy.daily_limits.get(currency))
+        if limit is None:
+            return None
+        spent_day, spent = state.spent.get(currency, (day, 0))
+        used = spent if spent_day == day else 0
+        if used + amount <= limit:
+            return None
+        return reject(
+            Code.DAILY_LIMIT_EXCEEDED, limit=limit, remaining=limit - used, currency=currency
+        )
+
+    def _send(self, state: Customer, sent: ev.TransferSent, now: int) -> Decision:
+        """Carry out a judged transfer: at once between own accounts, by message to others."""
+        if sent.destination in state.accounts:
+            received = ev.TransferReceived(
+                sent.transfer, sent.source, sent.destination, sent.credited, sent.credited_currency
+            )
+            return Decision([sent, received], receipt(sent, TransferStatus.COMPLETED, now))
+        return Decision([sent], None, [self.credit_message(sent, now)])
+
+    def credit_message(
+        self, sent: ev.TransferSent, now: int, group: bytes | None = None
+    ) -> Message:
+        """The message that brings a sent transfer to its destination."""
+        credit = cmd.Credit(
+            sent.transfer,
+            sent.source,
+            sent.destination,
+            sent.credited,
+            sent.credited_currency,
+            sent.amount,
+            sent.fee,
+            sent.currency,
+            now,
+            sent.rate,
+            sent.reference,
+            group,
+        )
+        return Message(str(customer_of(sent.destination)), credit)
+
+    def _credit(self, state: Customer, message: cmd.Credit, now: int) -> Decision | Rejection:
+        promised = message.transfer in state.promised
+        if not promised:
+            refused = _cannot_arrive(state, message.destination, message.currency)
+            if refused is not None:
+                return refused
+        return Decision(
+            [
+                ev.TransferReceived(
+                    message.transfer,
+                    message.source,
+                    message.destination,
+                    message.amount,
+                    message.currency,
+                    promised,
+                )
+            ]
+        )
+
+    def _credit_acknowledged(
+        self, message: cmd.Credit, outcome: Rejection | None, now: int
+    ) -> Decision:
+        status = TransferStatus.COMPLETED if outcome is None else TransferStatus.RETURNED
+        event: ev.Event
+        if outcome is None:
+            event = ev.TransferDelivered(message.transfer, message.source)
+        else:
+            event = ev.TransferReturned(
+                message.transfer,
+                message.source,
+                message.destination,
+                message.source_amount,
+                message.fee,
+                message.source_currency,
+                message.amount,
+                message.currency,
+                outcome.code,
+                message.at // DAY_US,
+            )
+        if message.group is not None:
+            return Decision([event])
+        reply = cmd.Receipt(
+            message.transfer,
+            status,
+            message.source,
+            message.destination,
+            message.source_amount,
+            message.fee,
+            message.source_currency,
+            message.amount,
+            message.currency,
+            message.at,
+            message.rate,
+            message.reference,
+            "" if outcome is None else outcome.code,
+        )
+        return Decision([event], reply, answers=message.transfer)
+
+    # -- holds ----------------------------------------------------------------------------
+
+    def _reserve(self, state: Customer, command: cmd.ReserveHold, now: int) -> Decision | Rejection:
+        if command.amount <= 0:
+            return reject(Code.AMOUNT_NOT_POSITIVE)
+        if command.amount > AMOUNT_MAX:
+            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
+        if len(command.purpose) > REFERENCE_MAX:
+            return reject(Code.REFERENCE_TOO_LONG, maximum=REFERENCE_MAX)
+        account = state.accounts.get(command.account)
+        if account is None:
+            return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=command.account)
+        refused = _cannot_leave(account)
+        if refused is not None:
+            return refused
+        if not now < command.expires_at <= now + self.policy.hold_days_max * DAY_US:
+            return reject(Code.EXPIRY_INVALID, days_max=self.policy.hold_days_max)
+        if account.available < command.amount:
+            return reject(
+                Code.INSUFFICIENT_FUNDS,
+                available=account.available,
+                needed=command.amount,
+                currency=account.currency,
+            )
+        if len(state.holds) >= self.policy.holds_max:
+            return reject(Code.TOO_MANY_HOLDS, maximum=self.policy.holds_max)
+        view = cmd.HoldView(
+            command.id, command.account, command.amount, command.expires_at, command.purpose
+        )
+        event = ev.HoldReserved(
+            command.id, command.account, command.amount, command.expires_at, command.purpose
+        )
+        return Decision([event], cmd.HoldReply(view))
+
+    def _post_hold(self, state: Customer, command: cmd.PostHold, now: int) -> Decision | Rejection:
+        if command.amount <= 0:
+            return reject(Code.AMOUNT_NOT_POSITIVE)
+        if len(command.reference) > REFERENCE_MAX:
+            return reject(Code.REFERENCE_TOO_LONG, maximum=REFERENCE_MAX)
+        hold = state.holds.get(command.hold)
+        if hold is not None and hold.account == command.destination:
+            return reject(Code.SAME_ACCOUNT, account=command.destination)
+        if not command.destination_currency:
+            return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
+        if hold is None or hold.expires_at <= now:
+            return reject(Code.HOLD_UNKNOWN)
+        source = state.accounts[hold.account]
+        if command.destination_currency != source.currency:
+            return reject(Code.CURRENCY_MISMATCH, currency=command.destination_currency)
+        if customer_of(command.destination) == command.customer:
+            refused = _cannot_arrive(state, command.destination, source.currency)
+            if refused is not None:
+                return refused
+        if command.amount > hold.amount:
+            return reject(Code.HOLD_EXCEEDED, held=hold.amount)
+        sent = ev.TransferSent(
+            command.id,
+            command.fingerprint,
+            hold.account,
+            command.destination,
+            command.amount,
+            0,
+            source.currency,
+            command.amount,
+            source.currency,
+            None,
+            command.reference,
+            now // DAY_US,
+            False,
+            command.hold,
+            hold.amount if command.release else command.amount,
+        )
+        return self._send(state, sent, now)
+
+    def _void_hold(self, state: Customer, command: cmd.VoidHold, now: int) -> Decision | Rejection:
+        hold = state.holds.get(command.hold)
+        if hold is None:
+            return reject(Code.HOLD_UNKNOWN)
+        view = cmd.HoldView(command.hold, hold.account, 0, hold.expires_at, hold.purpose)
+        return Decision([ev.HoldEnded(command.hold, hold.account, False)], cmd.HoldReply(view))
+
+    def _expire_holds(
+        self, state: Customer, command: cmd.ExpireHolds, now: int
+    ) -> Decision | Rejection:
+        return Decision(
+            [
+                ev.HoldEnded(hold_id, hold.account, True)
+                for hold_id, hold in state.holds.items()
+                if hold.expires_at <= now
+            ],
+            cmd.Done(),
+        )
+
+
+def _idle(state: Customer, account: Account) -> bool:
+    if account.posted or account.held or account.pending or account.expecting:
+        return False
+    return not any(
+        leg.destination == account.id for group in state.groups.values() for leg in group.legs
+    )
+
+
+def _cannot_leave(account: Account) -> Rejection | None:
+    if account.status == AccountStatus.CLOSED:
+        return reject(Code.ACCOUNT_CLOSED, account=account.id)
+    if account.status == AccountStatus.FROZEN:
+        return reject(Code.ACCOUNT_FROZEN, account=account.id)
+    return None
+
+
+def _cannot_arrive(state: Customer, destination: int, currency: str) -> Rejection | None:
+    account = state.accounts.get(destination)
+    if account is None:
+        return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=destination)
+    if account.status == AccountStatus.CLOSED:
+        return reject(Code.DESTINATION_CLOSED, account=destination)
+    if account.currency != currency:
+        return reject(Code.CURRENCY_MISMATCH, currency=currency)
+    return None

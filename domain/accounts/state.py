@@ -1,0 +1,239 @@
+"""The state of one customer's accounts, how events change it, and what they post to the books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from domain.accounts import events as ev
+from domain.accounts.commands import AccountStatus
+from domain.durable import Posting
+
+
+class Account(msgspec.Struct, array_like=True, gc=False):
+    """One account. ``posted - held`` is available and never negative.
+
+    ``pending`` counts payments on their way out, ``expecting`` credits that were promised to a
+    linked group; either keeps the account from being closed.
+    """
+
+    id: int
+    currency: str
+    name: str
+    opened_at: int
+    status: AccountStatus = AccountStatus.OPEN
+    posted: int = 0
+    held: int = 0
+    pending: int = 0
+    expecting: int = 0
+
+    @property
+    def available(self) -> int:
+        """What can be spent now."""
+        return self.posted - self.held
+
+
+class Hold(msgspec.Struct, array_like=True, gc=False):
+    """Funds put aside; ``amount`` is what is still held."""
+
+    account: int
+    amount: int
+    expires_at: int
+    purpose: str
+
+
+class Group(msgspec.Struct, array_like=True):
+    """A linked group between its reservation and its end."""
+
+    fingerprint: bytes
+    legs: tuple[ev.TransferSent, ...]
+    waiting: list[bytes]
+    prepared: list[bytes]
+
+
+class Customer(msgspec.Struct, array_like=True):
+    """All accounts of a customer; ``spent`` is, by currency, a day and what was sent on it."""
+
+    accounts: dict[int, Account] = {}
+    holds: dict[bytes, Hold] = {}
+    spent: dict[str, tuple[int, int]] = {}
+    limits: dict[str, int] = {}
+    groups: dict[bytes, Group] = {}
+    promised: dict[bytes, bytes] = {}
+
+
+def _account_opened(state: Customer, event: ev.AccountOpened) -> None:
+    state.accounts[event.account] = Account(event.account, event.currency, event.name, event.at)
+
+
+def _bonus_credited(state: Customer, event: ev.BonusCredited) -> None:
+    state.accounts[event.account].posted += event.amount
+
+
+def _status_changed(state: Customer, event: ev.StatusChanged) -> None:
+    state.accounts[event.account].status = event.status
+
+
+def _limit_changed(state: Customer, event: ev.LimitChanged) -> None:
+    state.limits[event.currency] = event.amount
+
+
+def _transfer_sent(state: Customer, event: ev.TransferSent) -> None:
+    account = state.accounts[event.source]
+    account.posted -= event.amount + event.fee
+    if event.destination not in state.accounts:
+        account.pending += 1
+    if event.hold is not None:
+        _reduce_hold(state, event.hold, event.released)
+    if event.limited:
+        day, spent = state.spent.get(event.currency, (event.day, 0))
+        state.spent[event.currency] = (
+            event.day,
+            event.amount + (spent if day == event.day else 0),
+        )
+
+
+def _reduce_hold(state: Customer, hold_id: bytes, released: int) -> None:
+    hold = state.holds[hold_id]
+    state.accounts[hold.account].held -= released
+    hold.amount -= released
+    if not hold.amount:
+        del state.holds[hold_id]
+
+
+def _transfer_received(state: Customer, event: ev.TransferReceived) -> None:
+    account = state.accounts[event.destination]
+    account.posted += event.amount
+    if event.promised:
+        account.expecting -= 1
+        state.promised.pop(event.transfer)
+
+
+def _transfer_delivered(state: Customer, event: ev.TransferDelivered) -> None:
+    state.accounts[event.source].pending -= 1
+
+
+def _transfer_returned(state: Customer, event: ev.TransferReturned) -> None:
+    account = state.accounts[event.source]
+    account.posted += event.amount + event.fee
+    account.pending -= 1
+    day, spent = state.spent.get(event.currency, (0, 0))
+    if day == event.day:
+        state.spent[event.currency] = (day, max(0, spent - event.amount))
+
+
+def _hold_reserved(state: Customer, event: ev.HoldReserved) -> None:
+    state.accounts[event.account].held += event.amount
+    state.holds[event.hold] = Hold(event.account, event.amount, event.expires_at, event.purpose)
+
+
+def _hold_ended(state: Customer, event: ev.HoldEnded) -> None:
+    _reduce_hold(state, event.hold, state.holds[event.hold].amount)
+
+
+def _group_reserved(state: Customer, event: ev.GroupReserved) -> None:
+    for leg in event.legs:
+        state.accounts[leg.source].held += leg.amount + leg.fee
+    state.groups[event.group] = Group(event.fingerprint, event.legs, list(event.external), [])
+
+
+def _group_prepared(state: Customer, event: ev.GroupPrepared) -> None:
+    group = state.groups[event.group]
+    group.waiting.remove(event.transfer)
+    group.prepared.append(event.transfer)
+
+
+def _group_ended(state: Customer, event: ev.GroupEnded) -> None:
+    for leg in state.groups.pop(event.group).legs:
+        state.accounts[leg.source].held -= leg.amount + leg.fee
+
+
+def _credit_prepared(state: Customer, event: ev.CreditPrepared) -> None:
+    state.accounts[event.account].expecting += 1
+    state.promised[event.transfer] = event.group
+
+
+def _credit_released(state: Customer, event: ev.CreditReleased) -> None:
+    state.accounts[event.account].expecting -= 1
+    state.promised.pop(event.transfer)
+
+
+APPLY: dict[type, Callable[[Customer, Any], None]] = {
+    ev.AccountOpened: _account_opened,
+    ev.BonusCredited: _bonus_credited,
+    ev.StatusChanged: _status_changed,
+    ev.LimitChanged: _limit_changed,
+    ev.TransferSent: _transfer_sent,
+    ev.TransferReceived: _transfer_received,
+    ev.TransferDelivered: _transfer_delivered,
+    ev.TransferReturned: _transfer_returned,
+    ev.HoldReserved: _hold_reserved,
+    ev.HoldEnded: _hold_ended,
+    ev.GroupReserved: _group_reserved,
+    ev.GroupPrepared: _group_prepared,
+    ev.GroupEnded: _group_ended,
+    ev.CreditPrepared: _credit_prepared,
+    ev.CreditReleased: _credit_released,
+}
+"""How each event changes the state."""
+
+
+def postings(event: ev.Event) -> tuple[Posting, ...]:
+    """Double entry: what ``event`` moves, summing to zero for each asset.
+
+    Ledger accounts are customers' accounts by number, and in each partition the house's
+    ``bonus``, ``fees`` and ``fx`` and the money on its way, ``transit``.
+    """
+    match event:
+        case ev.TransferSent():
+            return _sent(event, 1)
+        case ev.TransferReceived():
+            return (
+                Posting("transit", event.currency, -event.amount),
+                Posting(str(event.destination), event.currency, event.amount),
+            )
+        case ev.TransferReturned():
+            return _sent(event, -1)
+        case ev.BonusCredited():
+            return (
+                Posting("bonus", event.currency, -event.amount),
+                Posting(str(event.account), event.currency, event.amount),
+            )
+        case _:
+            return ()
+
+
+def house_postings(event: ev.Event) -> tuple[tuple[str, str, int], ...]:
+    """The part of ``postings`` that is not on customers' accounts, as (account, asset, amount).
+
+    Told apart from ``postings`` because the runtime asks it of every event.
+    """
+    match event:
+        case ev.TransferReceived():
+            return (("transit", event.currency, -event.amount),)
+        case ev.TransferSent(
+            fee=0, currency=currency, credited=credited, credited_currency=credited_currency
+        ) if currency == credited_currency:
+            return (("transit", currency, credited),)
+        case ev.TransferDelivered():
+            return ()
+        case _:
+            return tuple(
+                (posting.account, posting.asset, posting.amount)
+                for posting in postings(event)
+                if not posting.account.isdecimal()
+            )
+
+
+def _sent(event: ev.TransferSent | ev.TransferReturned, sign: int) -> tuple[Posting, ...]:
+    total = event.amount + event.fee
+    result = [Posting(str(event.source), event.currency, -sign * total)]
+    if event.fee:
+        result.append(Posting("fees", event.currency, sign * event.fee))
+    if event.currency != event.credited_currency:
+        result.append(Posting("fx", event.currency, sign * event.amount))
+        result.append(Posting("fx", event.credited_currency, -sign * event.credited))
+    result.append(Posting("transit", event.credited_currency, sign * event.credited))
+    return tuple(result)

@@ -1,0 +1,23 @@
+"""What customers read of their accounts: the projection that writes it and the queries."""
+
+from persistence.accounts.projection import AccountsProjection
+from persistence.accounts.queries import (
+    CursorInvalid,
+    HistoryFilter,
+    HistoryPage,
+    TransferRow,
+    account_currencies,
+    history,
+    transfer,
+)
+
+__all__ = [
+    "AccountsProjection",
+    "CursorInvalid",
+    "HistoryFilter",
+    "HistoryPage",
+    "TransferRow",
+    "account_currencies",
+    "history",
+    "transfer",
+]
