@@ -8,13 +8,14 @@ delivers the messages and sends the replies; nothing here knows how.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, final
 
 import msgspec
 
 State = TypeVar("State")
 
 
+@final
 class Rejection(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """An expected refusal. ``code`` is documented and stable, ``fields`` say what was wrong."""
 
@@ -41,11 +42,14 @@ class Message(msgspec.Struct, frozen=True):
     body: Any
 
 
+@final
 class Decision(msgspec.Struct):
     """What a command leads to.
 
     ``reply`` answers the command; when it is ``None`` the answer comes later, from the decision
-    whose ``answers`` is the id of this command (and ``fingerprint`` its fingerprint).
+    whose ``answers`` is the id of this command (and ``fingerprint`` its fingerprint). ``durable``
+    says that the reply rests on nothing that is yet to be written: the command's own turn is, or
+    no message would have left, and so is what the receiver did.
     """
 
     events: Sequence[Any] = ()
@@ -53,6 +57,7 @@ class Decision(msgspec.Struct):
     messages: Sequence[Message] = ()
     answers: bytes | None = None
     fingerprint: bytes = b""
+    durable: bool = False
 
 
 class Posting(msgspec.Struct, frozen=True, array_like=True):
@@ -86,8 +91,8 @@ class Machine(Protocol[State]):
     def house_postings(self, event: Any) -> Iterable[tuple[str, str, int]]:
         """Of ``postings``, those outside the entities, as (account, asset, amount)."""
 
-    def balances(self, state: State) -> Iterable[tuple[str, int]]:
-        """Asset and amount of each ledger account that the entity holds."""
+    def balances(self, state: State) -> dict[str, int]:
+        """What the entity's ledger accounts hold in all, by asset."""
 
     def identities(self, command: Any) -> Sequence[tuple[bytes, bytes]]:
         """Id and fingerprint of the command, then of its parts; empty for a mere question."""

@@ -14,6 +14,7 @@ from actors.durable.routing import SlotMap
 from domain.durable import Machine, Moved, Unavailable
 from persistence.database import Pool
 
+_AGAIN = frozenset({Unavailable, Moved})
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 0.5
 
@@ -46,14 +47,14 @@ class DurableClient:
         """Carry out one command; its durable reply."""
         key = self._machine.key(command)
         (reply,) = await self._link(self._slots.owner(key)).request((command,))
-        if isinstance(reply, Unavailable | Moved):
+        if type(reply) in _AGAIN:
             (reply,) = await self._repeat([command], [reply], timeout_s)
         return reply
 
     async def call_many(self, commands: Sequence[Any], *, timeout_s: float = 30.0) -> list[Any]:
         """Carry out commands, those of one entity in their order; replies in the same order."""
         replies = await self._scatter(commands)
-        if any(isinstance(reply, Unavailable | Moved) for reply in replies):
+        if any(type(reply) in _AGAIN for reply in replies):
             replies = await self._repeat(commands, replies, timeout_s)
         return replies
 
@@ -63,12 +64,12 @@ class DurableClient:
         deadline = time.monotonic() + timeout_s
         delay = _RETRY_FIRST_S
         while True:
-            again = [i for i, r in enumerate(replies) if isinstance(r, Unavailable | Moved)]
+            again = [i for i, r in enumerate(replies) if type(r) in _AGAIN]
             if not again or time.monotonic() + delay > deadline:
-                return [Unavailable("moved") if isinstance(r, Moved) else r for r in replies]
+                return [Unavailable("moved") if type(r) is Moved else r for r in replies]
             await asyncio.sleep(delay)
             delay = min(_RETRY_MAX_S, delay * 2)
-            if any(isinstance(replies[i], Moved) for i in again):
+            if any(type(replies[i]) is Moved for i in again):
                 await self._slots.load()
             repeated = await self._scatter([commands[i] for i in again])
             for i, reply in zip(again, repeated, strict=True):

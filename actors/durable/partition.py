@@ -318,6 +318,9 @@ class Partition:
         decide = self._work.decide
         for item in items:
             decide(turn, item, known)
+        for batch, index, reply in turn.early:
+            batch.answer(index, reply)
+        turn.early.clear()
 
     async def _load(self, items: Sequence[Item]) -> dict[bytes, tuple[bytes, Any]]:
         work = self._work
@@ -331,7 +334,7 @@ class Partition:
                     missing[key] = None
                 else:
                     entity.used = work.round
-            if isinstance(item, Request):
+            if type(item) is Request:
                 unknown.extend(i for i, _ in item.identities if i not in recent)
         if missing:
             await self._load_entities(list(missing))

@@ -44,13 +44,13 @@ class TurnRecord(msgspec.Struct, Generic[Event, Body], array_like=True):
 class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
     """What a partition keeps beside its entities.
 
-    ``house`` are the ledger accounts outside entities by "account asset"; ``entities`` what all
-    entities hold by asset. Both together are zero for each asset.
+    ``house`` are the ledger accounts outside entities, by account and asset; ``entities`` what
+    all entities hold, by asset. Both together are zero for each asset.
     """
 
     at: int = 0
     sent_seq: int = 0
-    house: dict[str, int] = {}
+    house: dict[str, dict[str, int]] = {}
     entities: dict[str, int] = {}
     outbox: dict[int, Sent[Body]] = {}
     inbox: dict[str, dict[int, Rejection | None]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 from actors.durable.records import Codec, PartitionState, Received, Sent, TurnRecord
 from actors.durable.routing import slot_of
@@ -41,6 +41,7 @@ class Batch:
             self.done(self.replies)
 
 
+@final
 class Request:
     """A command and where its reply goes."""
 
@@ -56,6 +57,7 @@ class Request:
         self.identities = identities
 
 
+@final
 class Incoming:
     """A message from another partition and where its outcome goes."""
 
@@ -69,6 +71,7 @@ class Incoming:
         self.message = message
 
 
+@final
 class Confirmed:
     """What another partition answered to a message of ours."""
 
@@ -106,15 +109,29 @@ class _Seen:
 
 
 class Turn:
-    """What has been decided and is not written yet."""
+    """What has been decided and is not written yet.
 
-    __slots__ = ("answers", "at", "before", "received", "record", "remembered", "settled", "size")
+    ``answers`` are told once it is; ``early`` may be told at once (see ``Decision.durable``).
+    """
+
+    __slots__ = (
+        "answers",
+        "at",
+        "before",
+        "early",
+        "received",
+        "record",
+        "remembered",
+        "settled",
+        "size",
+    )
 
     def __init__(self, at: int) -> None:
         self.at = at
         self.record: TurnRecord[Any, Any] = TurnRecord([], [], [], [])
         self.received: dict[str, Received] = {}
         self.answers: list[tuple[Batch, int, Any]] = []
+        self.early: list[tuple[Batch, int, Any]] = []
         self.remembered: list[tuple[bytes, bytes, Any]] = []
         self.settled: list[Sent[Any]] = []
         self.before: dict[str, dict[str, int]] = {}
@@ -152,12 +169,10 @@ class Workspace:
 
     def keys(self, item: Item) -> Iterable[str]:
         """The entities that must be in memory before ``item`` is decided."""
-        if isinstance(item, Request):
-            return (
-                item.key,
-                *(key for key in self.machine.touches(item.command) if self.owns(key)),
-            )
-        if isinstance(item, Incoming):
+        if type(item) is Request:
+            others = self.machine.touches(item.command)
+            return (item.key, *(key for key in others if self.owns(key)))
+        if type(item) is Incoming:
             return (item.message.destination,)
         sent = self.partition.outbox.get(item.seq)
         return () if sent is None else (sent.source,)
@@ -165,9 +180,9 @@ class Workspace:
     def decide(self, turn: Turn, item: Item, known: dict[bytes, tuple[bytes, Any]]) -> None:
         """Decide one item into the turn."""
         turn.size += 1
-        if isinstance(item, Request):
+        if type(item) is Request:
             self._request(turn, item, known)
-        elif isinstance(item, Incoming):
+        elif type(item) is Incoming:
             self._incoming(turn, item)
         else:
             self._confirmed(turn, item)
@@ -178,7 +193,7 @@ class Workspace:
             return
         entity = self.entities[request.key]
         decision = self.machine.decide(entity.state, request.command, turn.at)
-        if isinstance(decision, Rejection):
+        if type(decision) is Rejection:
             self._answer(turn, place, request.identities, decision)
             return
         if request.identities and decision.reply is None:
@@ -235,7 +250,7 @@ class Workspace:
             return
         entity = self.entities[message.destination]
         decision = self.machine.decide(entity.state, message.body, turn.at)
-        outcome = decision if isinstance(decision, Rejection) else None
+        outcome = decision if type(decision) is Rejection else None
         received = turn.received.get(item.origin)
         if received is None:
             received = turn.received[item.origin] = Received(item.origin, item.low, [])
@@ -243,7 +258,7 @@ class Workspace:
             _prune(inbox, item.low)
         received.outcomes.append((message.seq, outcome))
         inbox[message.seq] = outcome
-        if isinstance(decision, Decision):
+        if type(decision) is Decision:
             self._carry_out(turn, message.destination, entity, decision)
         turn.answers.append((item.batch, item.index, outcome))
 
@@ -255,6 +270,9 @@ class Workspace:
         turn.settled.append(sent)
         entity = self.entities[sent.source]
         decision = self.machine.acknowledge(entity.state, sent.body, item.outcome, turn.at)
+        if decision.durable and decision.answers is not None:
+            # Not for a message within a turn: there nothing is written yet.
+            self._answer_waiting(turn.early, decision, decision.answers)
         self._carry_out(turn, sent.source, entity, decision)
 
     def _carry_out(self, turn: Turn, key: str, entity: Entity, decision: Decision) -> None:
@@ -265,8 +283,8 @@ class Workspace:
             sender, message = local.popleft()
             receiver = self.entities[message.to]
             reaction = self.machine.decide(receiver.state, message.body, turn.at)
-            outcome = reaction if isinstance(reaction, Rejection) else None
-            if isinstance(reaction, Decision):
+            outcome = reaction if type(reaction) is Rejection else None
+            if type(reaction) is Decision:
                 self._enact(turn, message.to, receiver, reaction, local)
             source = self.entities[sender]
             follow = self.machine.acknowledge(source.state, message.body, outcome, turn.at)
@@ -282,7 +300,7 @@ class Workspace:
     ) -> None:
         if decision.events:
             if key not in turn.before:
-                turn.before[key] = self._sums(entity)
+                turn.before[key] = self.machine.balances(entity.state)
             for event in decision.events:
                 self.machine.apply(entity.state, event)
                 turn.record.events.append((key, event))
@@ -298,45 +316,39 @@ class Workspace:
                 self.partition.outbox[sent.seq] = sent
                 turn.record.sent.append(sent)
         if decision.answers is not None:
-            self._answer_waiting(turn, decision)
+            self._answer_waiting(turn.answers, decision, decision.answers)
+            if not self.remembers(decision.reply):
+                turn.remembered.append((decision.answers, decision.fingerprint, decision.reply))
 
-    def _answer_waiting(self, turn: Turn, decision: Decision) -> None:
-        command_id = decision.answers
-        assert command_id is not None
+    def _answer_waiting(
+        self, answers: list[tuple[Batch, int, Any]], decision: Decision, command_id: bytes
+    ) -> None:
         seen = self.recent.get(command_id)
         if seen is not None:
             seen.reply = decision.reply
-            turn.answers.extend((*place, decision.reply) for place in seen.waiting)
+            answers.extend((*place, decision.reply) for place in seen.waiting)
             seen.waiting = []
-        if not self.remembers(decision.reply):
-            turn.remembered.append((command_id, decision.fingerprint, decision.reply))
 
     # -- books ----------------------------------------------------------------------------
 
     def _post_house(self, event: Any) -> None:
         house = self.partition.house
         for account, asset, amount in self.machine.house_postings(event):
-            name = f"{account} {asset}"
-            house[name] = house.get(name, 0) + amount
-
-    def _sums(self, entity: Entity) -> dict[str, int]:
-        sums: dict[str, int] = {}
-        for asset, amount in self.machine.balances(entity.state):
+            sums = house.setdefault(account, {})
             sums[asset] = sums.get(asset, 0) + amount
-        return sums
 
     def balance(self, turn: Turn) -> None:
         """Bring the entities' totals up to date and prove that the books sum to zero."""
         totals = self.partition.entities
         for key, before in turn.before.items():
-            for asset, amount in self._sums(self.entities[key]).items():
+            for asset, amount in self.machine.balances(self.entities[key].state).items():
                 change = amount - before.get(asset, 0)
                 if change:
                     totals[asset] = totals.get(asset, 0) + change
         books = dict(totals)
-        for name, amount in self.partition.house.items():
-            asset = name.rpartition(" ")[2]
-            books[asset] = books.get(asset, 0) + amount
+        for sums in self.partition.house.values():
+            for asset, amount in sums.items():
+                books[asset] = books.get(asset, 0) + amount
         wrong = {asset: amount for asset, amount in books.items() if amount}
         if wrong:
             raise Imbalance(f"The books do not sum to zero: {wrong}")
@@ -349,7 +361,7 @@ class Workspace:
         for key, event in record.events:
             entity = self.entities[key]
             if key not in turn.before:
-                turn.before[key] = self._sums(entity)
+                turn.before[key] = self.machine.balances(entity.state)
             self.machine.apply(entity.state, event)
             self._post_house(event)
             entity.dirty = True

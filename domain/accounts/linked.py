@@ -55,7 +55,7 @@ class LinkedDecisions(ABC):
         legs: list[ev.TransferSent] = []
         for index, leg in enumerate(command.transfers):
             sent = self.judge_transfer(scratch, leg, now)
-            if isinstance(sent, Rejection):
+            if type(sent) is Rejection:
                 return Decision(reply=_all_refused(command.transfers, index, sent))
             legs.append(sent)
             APPLY[ev.TransferSent](scratch, sent)

@@ -210,21 +210,35 @@ def house_postings(event: ev.Event) -> tuple[tuple[str, str, int], ...]:
 
     Told apart from ``postings`` because the runtime asks it of every event.
     """
-    match event:
-        case ev.TransferReceived():
-            return (("transit", event.currency, -event.amount),)
-        case ev.TransferSent(
-            fee=0, currency=currency, credited=credited, credited_currency=credited_currency
-        ) if currency == credited_currency:
-            return (("transit", currency, credited),)
-        case ev.TransferDelivered():
-            return ()
-        case _:
-            return tuple(
-                (posting.account, posting.asset, posting.amount)
-                for posting in postings(event)
-                if not posting.account.isdecimal()
-            )
+    kind = type(event)
+    if kind is ev.TransferReceived:
+        return (("transit", event.currency, -event.amount),)  # type: ignore[union-attr]
+    if kind is ev.TransferSent:
+        return _house_sent(event)  # type: ignore[arg-type]
+    if kind not in _MOVING:
+        return ()
+    return tuple(
+        (posting.account, posting.asset, posting.amount)
+        for posting in postings(event)
+        if not posting.account.isdecimal()
+    )
+
+
+_MOVING = frozenset({ev.TransferReturned, ev.BonusCredited})
+
+
+def _house_sent(event: ev.TransferSent) -> tuple[tuple[str, str, int], ...]:
+    moved: tuple[tuple[str, str, int], ...] = (
+        ("transit", event.credited_currency, event.credited),
+    )
+    if event.fee:
+        moved += (("fees", event.currency, event.fee),)
+    if event.currency != event.credited_currency:
+        moved += (
+            ("fx", event.currency, event.amount),
+            ("fx", event.credited_currency, -event.credited),
+        )
+    return moved
 
 
 def _sent(event: ev.TransferSent | ev.TransferReturned, sign: int) -> tuple[Posting, ...]:
