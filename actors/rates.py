@@ -197,14 +197,26 @@ class RateBook:
         The spread is taken off the mid rate and the rest rounded down, so a conversion to and fro
         never gains. Raises ``RateUnavailable``.
         """
+        kept = Fraction(BASIS_POINTS - self._settings.spread_basis_points, BASIS_POINTS)
+        value = int(self._cross(source, destination, now) * kept * RATE_SCALE)
+        return Rate(value, now + self._settings.valid_s * 1_000_000)
+
+    def mid(self, source: str, destination: str, now: int) -> int | None:
+        """The rate without spread, scaled by ``RATE_SCALE``, for totals; ``None`` without one."""
+        if source == destination:
+            return RATE_SCALE
+        try:
+            return int(self._cross(source, destination, now) * RATE_SCALE)
+        except RateUnavailable:
+            return None
+
+    def _cross(self, source: str, destination: str, now: int) -> Fraction:
         sheet = self._sheet
         if sheet is None or source not in sheet.rates or destination not in sheet.rates:
             raise RateUnavailable(f"There is no rate from {source} to {destination}.")
         if self._too_old(sheet, now):
             raise RateUnavailable(f"The newest rates are of {sheet.as_of}.")
-        kept = Fraction(BASIS_POINTS - self._settings.spread_basis_points, BASIS_POINTS)
-        value = int(sheet.rates[destination] / sheet.rates[source] * kept * RATE_SCALE)
-        return Rate(value, now + self._settings.valid_s * 1_000_000)
+        return sheet.rates[destination] / sheet.rates[source]
 
     def _too_old(self, sheet: RateSheet, now: int) -> bool:
         days = self._settings.age_days_max

@@ -14,8 +14,9 @@ import asyncpg
 import msgspec
 
 from domain.identity import BackOff, Failures, attempt
+from persistence.database import Connection, Pool
 
-Database = asyncpg.Pool | asyncpg.Connection
+Database = Pool | Connection
 SessionKind = Literal["browser", "api"]
 FailureKind = Literal["account", "address"]
 
@@ -120,6 +121,14 @@ async def user_by_id(database: Database, user: int) -> UserRow | None:
     return None if row is None else UserRow(*row)
 
 
+async def user_names(database: Database, users: Iterable[int]) -> dict[int, str]:
+    """The names of these users, as far as they exist."""
+    rows = await database.fetch(
+        "select id, name from users where id = any($1::bigint[])", list(users)
+    )
+    return {row["id"]: row["name"] for row in rows}
+
+
 async def unopened_users(database: Database, before: datetime, limit: int) -> list[int]:
     """Users who signed up before ``before`` and whose accounts are not open yet, oldest first."""
     rows = await database.fetch(
@@ -220,7 +229,7 @@ async def purge(database: Database, now: datetime) -> None:
 
 
 async def count_attempt(
-    pool: asyncpg.Pool,
+    pool: Pool,
     rules: Sequence[tuple[FailureKind, str, BackOff]],
     now: datetime,
 ) -> int:

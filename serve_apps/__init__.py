@@ -1,0 +1,1 @@
+"""The ingress: REST API, live connections and pages, answered by Ray Serve replicas."""

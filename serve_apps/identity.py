@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -169,12 +170,27 @@ async def rename(services: Services, principal: Principal, name: str) -> str | R
     return checked
 
 
+async def api_token(services: Services, principal: Principal, client: Client) -> LoggedIn:
+    """A new API token for a user who is logged in; shown once."""
+    row = await store.user_by_id(services.pool, principal.user)
+    assert row is not None
+    return await _start(services, row, client, api=True)
+
+
 async def payee_name(services: Services, account: int) -> str | None:
-    """How the owner of an account is shown to others: first name and initials."""
-    row = await store.user_by_id(services.pool, customer_of(account))
-    if row is None:
-        return None
-    first, *others = row.name.split(" ")
+    """How the owner of an account is shown to others."""
+    customer = customer_of(account)
+    return (await payee_names(services, [customer])).get(customer)
+
+
+async def payee_names(services: Services, customers: Collection[int]) -> dict[int, str]:
+    """How customers are shown to others: first name and initials."""
+    names = await store.user_names(services.pool, customers) if customers else {}
+    return {customer: _short(name) for customer, name in names.items()}
+
+
+def _short(name: str) -> str:
+    first, *others = name.split(" ")
     return " ".join([first, *(f"{other[0]}." for other in others)])
 
 

@@ -29,6 +29,7 @@ STATUS: Final[dict[str, int]] = {
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "body_invalid": 422,
+    "text_invalid": 422,
     "too_many_transfers": 422,
     "internal_error": 500,
     "unavailable": 503,
@@ -88,6 +89,7 @@ SENTENCES: Final[dict[str, str]] = {
     "body_too_large": "The body is larger than allowed.",
     "unsupported_media_type": "The body is of a type that is not understood here.",
     "body_invalid": "A field of the body is missing or wrong.",
+    "text_invalid": "A text has a character that cannot be stored.",
     "too_many_transfers": "A batch has 1 to 8,190 transfers.",
     "internal_error": "Something went wrong on our side.",
     "unavailable": "The service is not available for the moment. Try again.",
@@ -153,7 +155,7 @@ def problem(rejection: Rejection, extra: Mapping[str, object] | None = None) -> 
     """A problem document. ``type`` is relative: codes are documented where the API is."""
     code = str(rejection.code)
     document: dict[str, object] = {
-        "type": f"/api/docs/#{code}",
+        "type": f"/api/docs#{code}",
         "title": sentence(code),
         "status": status_of(code),
         "code": code,

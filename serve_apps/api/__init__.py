@@ -1,0 +1,1 @@
+"""The REST API: operations declared in tables, handled on one short path."""

@@ -1,0 +1,30 @@
+"""The table of all operations, and the routes made from it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.routing import BaseRoute, Route
+
+from serve_apps.api import accounts, identity, transfers
+from serve_apps.api.openapi import Documentation, description
+from serve_apps.api.routing import Operation, make_routes
+from serve_apps.services import Services
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *transfers.OPERATIONS,
+    *identity.OPERATIONS,
+    *accounts.OPERATIONS,
+)
+"""The busiest first, as routes are tried in this order."""
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """All of ``/api/``."""
+    documentation = Documentation(description(OPERATIONS))
+    return [
+        *make_routes(services, OPERATIONS),
+        Route("/api/docs", documentation.page),
+        Route("/api/docs/init.js", documentation.script),
+        Route("/api/openapi.json", documentation.document),
+    ]

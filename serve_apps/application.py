@@ -1,0 +1,257 @@
+"""The ASGI application of a replica: API, live connections and pages behind one front.
+
+The front gives each request an id, each answer its security headers and its line in the log,
+bounds bodies, and turns what was not foreseen into an answer. It is plain ASGI, as each layer here
+is paid for by every request.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from domain.durable import Rejection
+from persistence.database import OUTAGES
+from serve_apps import identity
+from serve_apps.api.routes import routes as api_routes
+from serve_apps.api.routing import Answer, respond
+from serve_apps.live import Live
+from serve_apps.pages.errors import error_page
+from serve_apps.pages.routes import routes as page_routes
+from serve_apps.services import AppConfig, Job, Services, connect_accounts
+
+__all__ = ["AppConfig", "Application", "Services", "build", "connect_accounts"]
+
+log = structlog.get_logger("kontor.http")
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_CODES: Final = {
+    400: "malformed_body",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    503: "unavailable",
+}
+
+
+async def refresh_rates(services: Services) -> None:
+    """Background job: fetch new exchange rates when it is time to."""
+    await services.rates.refresh(services.now())
+
+
+JOBS: Final[Mapping[str, Job]] = {
+    "finish_openings": identity.finish_openings,
+    "purge": identity.purge,
+    "refresh_rates": refresh_rates,
+}
+
+
+def build(config: AppConfig) -> Application:
+    """The application of one replica. Nothing is connected before its lifespan starts."""
+    return Application(Services(config))
+
+
+class Application:
+    """Answers everything that reaches a replica."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._live = Live(services)
+        self._router = Router(
+            [
+                *api_routes(services),
+                Route("/livez", self._livez),
+                Route("/readyz", self._readyz),
+                *page_routes(services),
+            ],
+            default=_nowhere,
+        )
+        config = services.config
+        self._log_access = config.access_log
+        self._body_size_max = config.body_size_max
+        self._api_headers = _headers(config, page=False)
+        self._page_headers = _headers(config, page=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["path"].startswith("/socket.io"):
+            await self._live.app(scope, receive, send)
+        elif kind == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request_id, length = _read_front(scope)
+        is_api = scope["path"].startswith("/api/")
+        extra = self._api_headers if is_api else self._page_headers
+        status = 0
+
+        async def send_front(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message["headers"] = list(message["headers"])
+                present = {name for name, _ in headers}
+                headers += [header for header in extra if header[0] not in present]
+                headers.append((b"x-request-id", request_id))
+            await send(message)
+
+        if length is None or length > self._body_size_max:
+            bounded = _bounded(receive, self._body_size_max)
+        else:
+            bounded = receive
+        try:
+            if length is not None and length > self._body_size_max:
+                raise HTTPException(413)
+            await self._router(scope, bounded, send_front)
+        except HTTPException as error:
+            if status:
+                raise
+            await self._fail(scope, receive, send_front, error.status_code, error.headers)
+        except OUTAGES as error:
+            log.error("outage", path=scope["path"], error=repr(error), request=request_id.decode())
+            if status:
+                raise
+            await self._fail(scope, receive, send_front, 503, {"retry-after": "1"})
+        except Exception:
+            log.exception("request_failed", path=scope["path"], request=request_id.decode())
+            if status:
+                raise
+            await self._fail(scope, receive, send_front, 500, None)
+        finally:
+            if self._log_access:
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round((time.perf_counter() - started) * 1_000, 2),
+                    request=request_id.decode(),
+                )
+
+    async def _fail(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        status: int,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        if scope["path"].startswith("/api/"):
+            code = _CODES.get(status, "internal_error")
+            given = [
+                (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
+            ]
+            given = [header for header in given if header[0] != b"retry-after"]
+            await respond(scope, send, Rejection(code), given)
+            return
+        response = await error_page(self.services, Request(scope, receive), status)
+        response.headers.update(headers or {})
+        await response(scope, receive, send)
+
+    async def _livez(self, request: Request) -> Any:
+        """The process answers."""
+        return _Json({"status": "ok"})
+
+    async def _readyz(self, request: Request) -> Any:
+        """Everything that is needed is there."""
+        missing = await self.services.ready()
+        if missing:
+            return _Json({"status": "missing", "missing": missing}, 503)
+        return _Json({"status": "ok"})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.services.open(JOBS)
+            await self._live.start()
+        except Exception as error:
+            log.exception("not_started")
+            await send({"type": "lifespan.startup.failed", "message": repr(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        try:
+            await self._live.stop()
+            await self.services.close()
+        except Exception as error:
+            log.exception("not_stopped")
+            await send({"type": "lifespan.shutdown.failed", "message": repr(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Json:
+    """A response for the two health checks."""
+
+    def __init__(self, body: object, status: int = 200) -> None:
+        self._answer = Answer(body, status)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(scope, send, self._answer)
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HTTPException(404)
+
+
+def _read_front(scope: Scope) -> tuple[bytes, int | None]:
+    """The request's id (its own if it has a decent one), and how long its body claims to be."""
+    request_id = b""
+    length: int | None = 0 if scope["method"] in ("GET", "HEAD") else None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            request_id = value
+        elif name == b"content-length":
+            length = int(value) if value.isdigit() else None
+    return request_id or secrets.token_hex(8).encode(), length
+
+
+def _bounded(receive: Receive, size_max: int) -> Receive:
+    size = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > size_max:
+            raise HTTPException(413)
+        return message
+
+    return receive_bounded
+
+
+def _headers(config: AppConfig, *, page: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """What each answer carries unless it says otherwise itself."""
+    policy = "default-src 'none'; frame-ancestors 'none'"
+    if page:
+        live = config.public_url.replace("http", "ws", 1)
+        policy = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+            f" font-src 'self'; connect-src 'self' {live}; form-action 'self';"
+            " manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+    headers = [
+        (b"cache-control", b"no-store"),
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"same-origin"),
+        (b"cross-origin-opener-policy", b"same-origin"),
+    ]
+    if config.secure_cookies:
+        headers.append((b"strict-transport-security", b"max-age=31536000"))
+    return tuple(headers)
