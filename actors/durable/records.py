@@ -50,7 +50,7 @@ class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
 
     at: int = 0
     sent_seq: int = 0
-    house: dict[str, int] = {}
+    house: dict[str, dict[str, int]] = {}
     entities: dict[str, int] = {}
     outbox: dict[int, Sent[Body]] = {}
     inbox: dict[str, dict[int, Rejection | None]] = {}
