@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from cluster.processes import StartError
+from cluster.errors import Exit, StartError
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = ROOT / "serve_apps" / "pages"
 STATIC: Final = PAGES / "static"
-EXIT_ASSETS: Final = 69
 
 _NPM_OPTIONS: Final = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
@@ -39,7 +38,7 @@ def build(say: Callable[[str], None], *, force: bool = False) -> bool:
     Raises ``StartError`` when npm or the style sheet compiler fails.
     """
     if not (ROOT / "package-lock.json").is_file():
-        raise StartError(f"No package-lock.json in {ROOT}: run this in a checkout", EXIT_ASSETS)
+        raise StartError(f"No package-lock.json in {ROOT}: run this in a checkout", Exit.ASSETS)
     _install_packages(say, force=force)
     inputs = _digest(sorted(_inputs()))
     stamp = STATIC / ".inputs"
@@ -73,7 +72,7 @@ def _install_packages(say: Callable[[str], None], *, force: bool) -> None:
             stamp.write_text(wanted)
             return
         reason = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0]
-    raise StartError(f"npm could not install the front-end packages: {reason}", EXIT_ASSETS)
+    raise StartError(f"npm could not install the front-end packages: {reason}", Exit.ASSETS)
 
 
 def _npm_programs() -> Iterator[tuple[str, dict[str, str]]]:
@@ -99,7 +98,7 @@ def _compile_styles(target: Path) -> None:
     )
     if done.returncode != 0 or not target.is_file():
         reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
-        raise StartError(f"The style sheet does not compile: {reason}", EXIT_ASSETS)
+        raise StartError(f"The style sheet does not compile: {reason}", Exit.ASSETS)
 
 
 def _inputs() -> Iterator[Path]:
@@ -122,7 +121,7 @@ def _digest(paths: list[Path]) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     if not source.exists():
-        raise StartError(f"{source.relative_to(ROOT)} of the asset list is missing", EXIT_ASSETS)
+        raise StartError(f"{source.relative_to(ROOT)} of the asset list is missing", Exit.ASSETS)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True)

@@ -11,13 +11,10 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from cluster.processes import StartError
+from cluster.errors import Exit, StartError
 
 VERSION: Final = 1
 """Layout of the data folder. Raise it when older code must not touch it any more."""
-
-EXIT_DATA_NEWER: Final = 65
-EXIT_DATA_LOCKED: Final = 75
 _SECRET_BYTES: Final = 32
 
 
@@ -44,7 +41,7 @@ class DataFolder:
             os.close(lock)
             raise StartError(
                 f"A platform is already running in {self.path}: stop it, or set KONTOR_DATA_DIR",
-                EXIT_DATA_LOCKED,
+                Exit.DATA_LOCKED,
             ) from None
         self._lock = lock
         self._check_version()
@@ -66,7 +63,7 @@ class DataFolder:
             raise StartError(
                 f"The data folder {self.path} is of version {text[:20]!r}, newer than this code "
                 f"({VERSION}): run the newer version of Kontor",
-                EXIT_DATA_NEWER,
+                Exit.DATA_NEWER,
             )
 
     def secret(self) -> bytes:

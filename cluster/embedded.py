@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 import psutil
 
+from cluster.errors import Exit, StartError
 from cluster.processes import (
-    StartError,
     end,
     end_all,
     run_as,
@@ -29,7 +29,6 @@ from cluster.processes import (
     wait_until,
 )
 
-EXIT_EMBEDDED: Final = 70
 _START_TIMEOUT_S: Final = 60.0
 _OWNER: Final = "kontor"
 DATABASE: Final = "kontor"
@@ -116,7 +115,7 @@ class EmbeddedPostgres:
                 return
             initdb = created
         reason = (initdb.stderr.strip() or initdb.stdout.strip()).rpartition("\n")[2]
-        raise StartError(f"Postgres could not make its folder {fresh}: {reason}", EXIT_EMBEDDED)
+        raise StartError(f"Postgres could not make its folder {fresh}: {reason}", Exit.EMBEDDED)
 
     def _run(
         self, program: str, *arguments: str | Path, stdin: str | None = None
@@ -164,7 +163,7 @@ class EmbeddedPostgres:
             # Sessions of a killed server may hold its shared memory for a moment.
             wait_until(lambda: False, timeout_s=0.1)
         last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
-        raise StartError(f"Postgres does not start: {last} (see {self._log})", EXIT_EMBEDDED)
+        raise StartError(f"Postgres does not start: {last} (see {self._log})", Exit.EMBEDDED)
 
     def _ready(self) -> bool:
         """Postgres writes its pid and its state into this file."""
@@ -239,7 +238,7 @@ class EmbeddedRedis:
             )
         wait_until(lambda: self._ready() or not self.alive(), timeout_s=_START_TIMEOUT_S)
         if not self.alive():
-            raise StartError(f"Redis does not start (see {self._log})", EXIT_EMBEDDED)
+            raise StartError(f"Redis does not start (see {self._log})", Exit.EMBEDDED)
 
     def stop(self) -> None:
         """Stop the server."""
@@ -273,5 +272,5 @@ def _package(name: str) -> Path:
     """Where a wheel is installed; it is not imported, for what that would do besides."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise StartError(f"The package {name} is not installed", EXIT_EMBEDDED)
+        raise StartError(f"The package {name} is not installed", Exit.EMBEDDED)
     return Path(spec.origin).parent

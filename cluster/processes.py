@@ -22,17 +22,11 @@ from typing import IO, Final
 
 import psutil
 
+from cluster.errors import Exit, StartError
+
 MARKER: Final = "KONTOR_INSTANCE"
 _CHILD: Final = Path(__file__).with_name("child.py")
 _UNPRIVILEGED: Final = ("postgres", "nobody")
-
-
-class StartError(Exception):
-    """The platform cannot start or go on. The text is one line; ``code`` is the exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def instance_of(data_dir: Path) -> str:
@@ -50,7 +44,7 @@ def runtime_folder(instance: str) -> Path:
         folder.mkdir(mode=0o700)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise StartError(f"{folder} belongs to somebody else: remove it", 78)
+        raise StartError(f"{folder} belongs to somebody else: remove it", Exit.PERMISSION)
     return folder
 
 

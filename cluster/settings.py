@@ -69,17 +69,22 @@ class Settings(BaseSettings):
     rates_file: Path | None = None
     rates_url: str = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
     rates_spread_basis_points: int = Field(default=50, ge=0, le=1_000)
+    rates_age_days_max: int = Field(default=0, ge=0)
     quote_seconds: int = Field(default=30, ge=5, le=600)
     fees: dict[str, Fee] = Field(default_factory=_fees)
     daily_limits: dict[str, str] = Field(default_factory=_daily_limits)
+    bonus_currency: str = "USD"
+    bonus_amount: str = "100.00"
+    forwarded_hops: int = Field(default=0, ge=0, le=8)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
-        for currency in (*self.fees, *self.daily_limits):
+        for currency in (*self.fees, *self.daily_limits, self.bonus_currency):
             if currency not in CURRENCIES:
                 raise ValueError(f"unknown currency {currency}")
         self.policy()
+        parse_amount(self.bonus_amount, self.bonus_currency)
         if self.mode == "production" and self.secret_key is None:
             raise ValueError("KONTOR_SECRET_KEY must be set in production")
         if self.secret_key is not None and len(self.secret_key.get_secret_value()) < 32:

@@ -10,10 +10,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from cluster.processes import StartError
+from cluster.errors import Exit, StartError
 from cluster.settings import Settings
-
-EXIT_SETTINGS = 64
 
 app = typer.Typer(
     name="kontor",
@@ -44,7 +42,7 @@ def settings() -> Settings:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
             lines.append(f"{f'KONTOR_{name}: ' if name else ''}{problem['msg']}")
-        raise StartError("; ".join(lines), EXIT_SETTINGS) from None
+        raise StartError("; ".join(lines), Exit.SETTINGS) from None
 
 
 def show(value: Any) -> None:
@@ -62,6 +60,18 @@ def version(
     if show_version:
         typer.echo(f"kontor {importlib.metadata.version('kontor')}")
         raise typer.Exit
+
+
+@app.command()
+def up(
+    demo: Annotated[
+        bool, typer.Option("--demo/--no-demo", help="Demo customers, in development mode.")
+    ] = True,
+) -> None:
+    """Start the platform here and run it until Ctrl-C or SIGTERM."""
+    from cluster.cli.up import up as run
+
+    run(settings(), with_demo=demo)
 
 
 @app.command()

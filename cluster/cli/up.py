@@ -1,0 +1,96 @@
+"""``kontor up``: start, show where everything is, watch, stop on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from types import FrameType
+
+from rich.console import Console
+
+from cluster import assets, demo
+from cluster.errors import Exit, StartError
+from cluster.platform import Platform
+from cluster.settings import Settings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _StopRequested(BaseException):
+    """A signal came while the platform was still starting."""
+
+
+def up(settings: Settings, *, with_demo: bool = True) -> None:
+    """Run a platform in the foreground until SIGINT or SIGTERM."""
+    console = Console(highlight=False)
+    started = time.monotonic()
+    if not assets.present():
+        raise StartError("The pages have no assets yet: run `kontor assets`", Exit.ASSETS)
+
+    def report(step: str, seconds: float) -> None:
+        console.print(f"  [green]✓[/] {step} [dim]{seconds:.1f} s[/]")
+
+    console.print(f"[bold]Kontor[/] is starting in {settings.data_dir}")
+    platform = Platform(settings, report)
+    _on_signals(_raise_stop)
+    try:
+        platform.start()
+        _on_signals(_raise_stop)  # Ray puts a handler of its own in place
+        people = _demo_people(platform, settings) if with_demo else []
+        _show(console, platform, people, time.monotonic() - started)
+        asyncio.run(_run(platform))
+    except _StopRequested:
+        pass
+    finally:
+        _on_signals(lambda number, frame: None)
+        console.print("Kontor is stopping")
+        platform.stop()
+    console.print("Kontor has stopped")
+
+
+def _on_signals(handler: object) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _raise_stop(number: int, frame: FrameType | None) -> None:
+    _on_signals(signal.SIG_IGN)
+    raise _StopRequested
+
+
+async def _run(platform: Platform) -> None:
+    """Watch over the platform until a signal comes or a server cannot be brought back."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    watching = asyncio.create_task(platform.watch())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if watching.done():
+        stopping.cancel()
+        await watching
+    watching.cancel()
+    await asyncio.gather(watching, stopping, return_exceptions=True)
+
+
+def _demo_people(platform: Platform, settings: Settings) -> list[demo.Person]:
+    if not settings.development or platform.config is None:
+        return []
+    return asyncio.run(demo.sign_up(platform.config))
+
+
+def _show(console: Console, platform: Platform, people: list[demo.Person], seconds: float) -> None:
+    url = platform.settings.url
+    console.print(f"\n[bold green]Kontor is up[/] after {seconds:.1f} s\n")
+    console.print(f"  Pages          {url}")
+    console.print(f"  API            {url}/api/docs")
+    console.print(f"  Ray dashboard  {platform.addresses['dashboard']}")
+    console.print(f"    its token is in {platform.data.path / 'ray-token'}", style="dim")
+    console.print(f"  Logs           {platform.data.logs}")
+    if people:
+        console.print("\n  Demo logins (development mode only)")
+        for person in people:
+            console.print(f"    {person.email}   {person.password}")
+    console.print("\nCtrl-C stops it.")

@@ -1,0 +1,50 @@
+"""Demo customers of development mode, signed up on the same path as anybody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import structlog
+
+from domain.durable import Rejection
+
+if TYPE_CHECKING:
+    from serve_apps.application import AppConfig
+
+log = structlog.get_logger("kontor.demo")
+
+
+class Person(NamedTuple):
+    """A demo customer."""
+
+    name: str
+    email: str
+    password: str
+
+
+PEOPLE: Final = (
+    Person("Ada Demo", "ada@example.com", "try-kontor-as-ada"),
+    Person("Ben Demo", "ben@example.com", "try-kontor-as-ben"),
+)
+
+
+async def sign_up(config: AppConfig) -> list[Person]:
+    """Sign the demo customers up unless they are already; who can log in is returned."""
+    from serve_apps import identity
+    from serve_apps.services import Services
+
+    services = Services(config)
+    await services.open()
+    try:
+        ready = []
+        for person in PEOPLE:
+            outcome = await identity.signup(
+                services, person.email, person.name, person.password, identity.Client()
+            )
+            if isinstance(outcome, Rejection) and outcome.code != "email_taken":
+                log.warning("demo_sign_up_refused", email=person.email, code=outcome.code)
+            else:
+                ready.append(person)
+        return ready
+    finally:
+        await services.close()

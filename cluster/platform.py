@@ -1,0 +1,323 @@
+"""One platform: brought up in order, watched over while it runs, taken down without a trace.
+
+The only place that knows every part. All servers are started from the main thread, because they
+end with the thread that started them (see ``cluster.child``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from cluster import assets, logs, ports, runtime
+from cluster.datafolder import DataFolder
+from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
+from cluster.errors import Exit, StartError
+from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder
+from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
+from cluster.settings import Settings
+from persistence.database import open_pool
+
+if TYPE_CHECKING:
+    from serve_apps.application import AppConfig
+
+log = structlog.get_logger("kontor.platform")
+
+DASHBOARD_PORT: Final = 8265
+METRICS_PORT: Final = 9101
+STATS_PORT: Final = 8404
+_WATCH_S: Final = 0.05
+_PING_EVERY_S: Final = 2.0
+_PING_TIMEOUT_S: Final = 5.0
+_PINGS_MISSED_MAX: Final = 3
+_PARTITION_STOP_S: Final = 5.0
+
+Report = Callable[[str, float], None]
+
+
+class Platform:
+    """A platform of ``settings``. ``report(step, seconds)`` is called after each step."""
+
+    def __init__(self, settings: Settings, report: Report) -> None:
+        self.settings = settings
+        self.data = DataFolder(settings.data_dir)
+        self.instance = instance_of(self.data.path)
+        self.folder = runtime_folder(self.instance)
+        self.addresses: dict[str, Any] = {}
+        self.config: AppConfig | None = None
+        self._report = report
+        self._postgres: EmbeddedPostgres | None = None
+        self._redis: EmbeddedRedis | None = None
+        self._partitions: dict[str, Any] = {}
+        self._claimed = False
+        self._ray = False
+        self._serving = False
+
+    # -- start ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring everything up; raises ``StartError``, after which ``stop`` must be called."""
+        settings = self.settings
+        self.data.claim()
+        self._claimed = True
+        self._end_remains()
+        ports.demand(settings.port, settings.host, "KONTOR_PORT")
+        logs.configure(self.data.logs, settings.log_level, console=True)
+        os.environ[MARKER] = self.instance
+        os.environ[logs.FOLDER_VARIABLE] = str(self.data.logs)
+        os.environ[logs.LEVEL_VARIABLE] = settings.log_level
+        database_url = self._start_postgres()
+        redis_url = self._start_redis()
+        with self._step("Database schema"):
+            bring_up_to_date(database_url)
+        with self._step("Ray"):
+            self._start_ray()
+        self.config = app_config(settings, self.data, database_url, redis_url)
+        with self._step("Account partitions"):
+            asyncio.run(self._start_partitions(database_url, redis_url))
+        with self._step("Pages and API"):
+            self._start_ingress(self.config)
+        self._write_addresses()
+
+    def _end_remains(self) -> None:
+        """End what an earlier platform of this folder left behind when it was killed."""
+        remains = leftovers(self.instance)
+        if remains:
+            with self._step(f"Ended {len(remains)} processes of a killed platform"):
+                end_all(remains)
+                end_all(leftovers(self.instance), grace_s=0)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        runtime_folder(self.instance)
+
+    def _start_postgres(self) -> str:
+        if self.settings.database_url is not None:
+            return self.settings.database_url.get_secret_value()
+        with self._step("Postgres"):
+            self._postgres = embedded_postgres(self.data)
+            self._postgres.start()
+        return self._postgres.url()
+
+    def _start_redis(self) -> str:
+        if self.settings.redis_url is not None:
+            redis_url = self.settings.redis_url.get_secret_value()
+            with self._step("Redis"):
+                check_redis(redis_url)
+            return redis_url
+        with self._step("Redis"):
+            self._redis = embedded_redis(self.data)
+            self._redis.start()
+        return self._redis.url()
+
+    def _start_ray(self) -> None:
+        settings = self.settings
+        token = self.data.path / "ray-token"
+        runtime.write_token(token)
+        if settings.metrics_port is not None:
+            ports.demand(settings.metrics_port, "", "KONTOR_METRICS_PORT")
+        variables = runtime.environment(
+            self.folder,
+            token=token,
+            metrics_port=settings.metrics_port or ports.choose(METRICS_PORT),
+            stats_port=ports.choose(STATS_PORT),
+            replica_ports=ports.block(self.instance),
+        )
+        runtime.apply(variables)
+        self.addresses["metrics"] = int(os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"])
+        self._ray = True
+        if settings.ray_address is not None:
+            found = runtime.connect(settings.ray_address)
+        else:
+            found = runtime.start(
+                self.folder,
+                cpus=settings.ray_cpus,
+                dashboard_host=settings.dashboard_host,
+                dashboard_port=self._dashboard_port(),
+            )
+        self.addresses["ray"] = found.get("gcs_address") or found.get("address")
+        self.addresses["dashboard"] = f"http://{found.get('webui_url')}"
+
+    def _dashboard_port(self) -> int:
+        chosen = self.settings.dashboard_port
+        if chosen is None:
+            return ports.choose(DASHBOARD_PORT, self.settings.dashboard_host)
+        ports.demand(chosen, self.settings.dashboard_host, "KONTOR_DASHBOARD_PORT")
+        return chosen
+
+    async def _start_partitions(self, database_url: str, redis_url: str) -> None:
+        from actors.accounts import start_partitions
+
+        pool = await open_pool(database_url, name="kontor platform", size_max=2)
+        try:
+            self._partitions = await start_partitions(
+                pool,
+                database_url=database_url,
+                redis_url=redis_url,
+                policy=self.settings.policy(),
+                count=self.settings.partitions,
+            )
+        finally:
+            await pool.close()
+
+    def _start_ingress(self, config: AppConfig) -> None:
+        from cluster import ingress
+
+        settings = self.settings
+        self._serving = True
+        try:
+            ingress.run(
+                config,
+                host=settings.host,
+                port=settings.port,
+                replicas=settings.replicas,
+                every_node=settings.ray_address is not None,
+            )
+        except RuntimeError as error:
+            log.info("ingress_failed", error=str(error))
+            raise StartError(
+                f"Pages and API do not start: the reason is in {self.data.logs}", Exit.INGRESS
+            ) from None
+
+    def _write_addresses(self) -> None:
+        """Tell other ``kontor`` commands where this platform is; nothing secret in it."""
+        text = json.dumps({"pid": os.getpid(), "url": self.settings.url, **self.addresses})
+        (self.data.path / "platform.json").write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        log.info("step", name=name, seconds=round(seconds, 3))
+        self._report(name, seconds)
+
+    # -- while it runs --------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Restart embedded servers that die and partitions that hang, until cancelled."""
+        await asyncio.gather(
+            self._watch_servers(),
+            *(self._watch_partition(name, handle) for name, handle in self._partitions.items()),
+        )
+
+    async def _watch_servers(self) -> None:
+        while True:
+            for server in (self._postgres, self._redis):
+                if server is not None and not server.alive():
+                    name = type(server).__name__
+                    log.error("server_died", server=name)
+                    started = time.monotonic()
+                    server.restart()
+                    seconds = round(time.monotonic() - started, 3)
+                    log.warning("server_restarted", server=name, seconds=seconds)
+            await asyncio.sleep(_WATCH_S)
+
+    async def _watch_partition(self, name: str, handle: Any) -> None:
+        """Ray restarts an actor that died, but does not notice one that hangs."""
+        import ray
+
+        missed = 0
+        while True:
+            await asyncio.sleep(_PING_EVERY_S)
+            try:
+                await asyncio.wait_for(_answer(handle.describe.remote()), _PING_TIMEOUT_S)
+                missed = 0
+            except (TimeoutError, ray.exceptions.RayActorError) as error:
+                missed += isinstance(error, TimeoutError)
+            if missed >= _PINGS_MISSED_MAX:
+                log.error("partition_hangs", partition=name)
+                ray.kill(handle, no_restart=False)
+                missed = 0
+
+    # -- stop -----------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take everything down, in the order in which nothing is lost; safe at any point."""
+        if not self._claimed:
+            return
+        (self.data.path / "platform.json").unlink(missing_ok=True)
+        if self._ray:
+            self._stop_ray()
+        if self._redis is not None:
+            self._redis.stop()
+        if self._postgres is not None:
+            self._postgres.stop()
+        end_all(leftovers(self.instance), grace_s=2)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        log.info("stopped")
+        self.data.release()
+
+    def _stop_ray(self) -> None:
+        import ray
+
+        # Ray tells on stderr of the tasks that its own shutdown cuts off.
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
+                if self._serving:
+                    from cluster import ingress
+
+                    ingress.stop()
+                if self._partitions:
+                    asyncio.run(self._stop_partitions())
+            except (ray.exceptions.RayError, RuntimeError, OSError) as error:
+                # Whatever is left is ended by its mark.
+                log.warning("ray_stop_failed", error=str(error))
+            ray.shutdown()
+
+    async def _stop_partitions(self) -> None:
+        """Let each write a last checkpoint, so that the next start has little to replay."""
+        answers = (
+            asyncio.wait_for(_answer(handle.stop.remote()), _PARTITION_STOP_S)
+            for handle in self._partitions.values()
+        )
+        await asyncio.gather(*answers, return_exceptions=True)
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference
+
+
+def app_config(
+    settings: Settings, data: DataFolder, database_url: str, redis_url: str
+) -> AppConfig:
+    """What a replica is told: plain values, no environment."""
+    import importlib.metadata
+
+    from actors.rates import RateSettings
+    from domain.money import parse_amount
+    from serve_apps.application import AppConfig
+
+    key = settings.secret_key
+    return AppConfig(
+        database_url=database_url,
+        redis_url=redis_url,
+        secret_key=data.secret() if key is None else key.get_secret_value().encode(),
+        policy=settings.policy(),
+        public_url=settings.url,
+        secure_cookies=settings.cookies_are_secure,
+        dev_mode=settings.development,
+        static_dir=str(Path(assets.STATIC)),
+        version=importlib.metadata.version("kontor"),
+        forwarded_hops=settings.forwarded_hops,
+        bonus_currency=settings.bonus_currency,
+        bonus_amount=parse_amount(settings.bonus_amount, settings.bonus_currency),
+        rates=RateSettings(
+            source=settings.rates_source,
+            path=str(settings.rates_file or ""),
+            url=settings.rates_url,
+            spread_basis_points=settings.rates_spread_basis_points,
+            valid_s=settings.quote_seconds,
+            age_days_max=settings.rates_age_days_max,
+        ),
+        quote_s=settings.quote_seconds,
+    )

@@ -1,0 +1,133 @@
+"""Ray: the flags it must be given before it is imported, starting it, reaching one that runs.
+
+Why each flag is needed is said beside it. A flag that the operator has set in the environment is
+left alone. Nothing here imports Ray before ``environment`` has been applied.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from cluster.errors import Exit, StartError
+
+NAMESPACE: Final = "kontor"
+_OBJECT_STORE_BYTES: Final = 256 * 1024 * 1024
+
+FLAGS: Final[Mapping[str, str]] = {
+    # Serve's fast ingress: five times the requests of the default proxy.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # A reload of HAProxy must not cut live websockets after two minutes.
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
+    # Callers of a killed actor are served again after 0.04 to 0.5 s instead of 2 s.
+    "RAY_timeout_ms_task_wait_for_death_info": "20",
+    "RAY_core_worker_internal_heartbeat_ms": "50",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Serve's own account of its progress stays in its log files.
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's own uv hook would start workers through `uv run`.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+CLUSTER_FLAGS: Final[Mapping[str, str]] = {
+    # A frozen node is given up after about four seconds, not sixty. Only where there are several
+    # nodes: a single busy machine must not give itself up.
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+def environment(
+    folder: Path, *, token: Path, metrics_port: int, stats_port: int, replica_ports: range
+) -> dict[str, str]:
+    """All variables for one platform whose sockets lie in ``folder``."""
+    # Ray puts a folder named by the node's id (56 characters) between the folder and the file,
+    # and HAProxy takes at most 97 characters for a socket: nothing may be added here.
+    return {
+        **FLAGS,
+        # Nothing is in front of the platform that would have to notice it leaving.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports.stop - 1),
+    }
+
+
+def apply(variables: Mapping[str, str]) -> None:
+    """Set variables that the operator has not set."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def write_token(path: Path) -> None:
+    """Make the token that whoever speaks to this Ray must show, if there is none yet."""
+    if not path.exists():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+
+
+def start(
+    folder: Path, *, cpus: int | None, dashboard_host: str, dashboard_port: int
+) -> dict[str, Any]:
+    """Start Ray on this machine as a child of this process; returns its addresses."""
+    import ray
+
+    _be_quiet()
+    context: Any = ray.init(
+        namespace=NAMESPACE,
+        num_cpus=cpus,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=True,
+        dashboard_host=dashboard_host,
+        dashboard_port=dashboard_port,
+        _temp_dir=str(folder / "ray"),
+        **_options(),
+    )
+    return dict(context.address_info)
+
+
+def connect(address: str) -> dict[str, Any]:
+    """Join the Ray cluster at ``address`` as a driver; raises ``StartError``."""
+    import ray
+
+    _be_quiet()
+    try:
+        context: Any = ray.init(address=address, namespace=NAMESPACE, **_options())
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StartError(f"Ray at {address} is not available: {reason}", Exit.RAY) from None
+    return dict(context.address_info)
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        "runtime_env": {"worker_process_setup_hook": "cluster.logs.configure_worker"},
+    }
+
+
+def _be_quiet() -> None:
+    """Ray speaks of its own progress; ours is told by the command line."""
+    warnings.filterwarnings("ignore", module="ray")
+    for name in ("ray", "ray.serve", "ray._private.worker"):
+        logging.getLogger(name).setLevel(logging.WARNING)
