@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +19,7 @@ def _builder(config: AppConfig) -> Callable[[], Any]:
     def build_application() -> Any:
         from serve_apps.application import build
 
-        return build(config)
+        return build(dataclasses.replace(config, name=f"serve-{os.getpid()}"))
 
     return build_application
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import os
 import shutil
 import time
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from cluster import assets, logs, ports, runtime
+from cluster import addresses, assets, logs, ports, runtime
+from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
@@ -54,7 +54,7 @@ class Platform:
         self.data = DataFolder(settings.data_dir)
         self.instance = instance_of(self.data.path)
         self.folder = runtime_folder(self.instance)
-        self.addresses: dict[str, Any] = {}
+        self.addresses: Addresses | None = None
         self.config: AppConfig | None = None
         self._report = report
         self._postgres: EmbeddedPostgres | None = None
@@ -88,7 +88,8 @@ class Platform:
             asyncio.run(self._start_partitions(database_url, redis_url))
         with self._step("Pages and API"):
             self._start_ingress(self.config)
-        self._write_addresses()
+        assert self.addresses is not None
+        self.addresses.write(self.data.path)
 
     def _end_remains(self) -> None:
         """End what an earlier platform of this folder left behind when it was killed."""
@@ -133,7 +134,6 @@ class Platform:
             replica_ports=ports.block(self.instance),
         )
         runtime.apply(variables)
-        self.addresses["metrics"] = int(os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"])
         self._ray = True
         if settings.ray_address is not None:
             found = runtime.connect(settings.ray_address)
@@ -144,8 +144,13 @@ class Platform:
                 dashboard_host=settings.dashboard_host,
                 dashboard_port=self._dashboard_port(),
             )
-        self.addresses["ray"] = found.get("gcs_address") or found.get("address")
-        self.addresses["dashboard"] = f"http://{found.get('webui_url')}"
+        self.addresses = Addresses(
+            pid=os.getpid(),
+            url=settings.url,
+            ray=str(found["gcs_address"]),
+            dashboard=f"http://{found['webui_url']}",
+            metrics=int(os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]),
+        )
 
     def _dashboard_port(self) -> int:
         chosen = self.settings.dashboard_port
@@ -187,11 +192,6 @@ class Platform:
             raise StartError(
                 f"Pages and API do not start: the reason is in {self.data.logs}", Exit.INGRESS
             ) from None
-
-    def _write_addresses(self) -> None:
-        """Tell other ``kontor`` commands where this platform is; nothing secret in it."""
-        text = json.dumps({"pid": os.getpid(), "url": self.settings.url, **self.addresses})
-        (self.data.path / "platform.json").write_text(text, encoding="utf-8")
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -245,7 +245,7 @@ class Platform:
         """Take everything down, in the order in which nothing is lost; safe at any point."""
         if not self._claimed:
             return
-        (self.data.path / "platform.json").unlink(missing_ok=True)
+        addresses.forget(self.data.path)
         if self._ray:
             self._stop_ray()
         if self._redis is not None:

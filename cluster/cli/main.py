@@ -7,8 +7,10 @@ import json
 import sys
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
 from cluster.errors import Exit, StartError
 from cluster.settings import Settings
@@ -41,7 +43,8 @@ def settings() -> Settings:
         lines = []
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
-            lines.append(f"{f'KONTOR_{name}: ' if name else ''}{problem['msg']}")
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"KONTOR_{name}: {text}" if name else text)
         raise StartError("; ".join(lines), Exit.SETTINGS) from None
 
 
@@ -72,6 +75,36 @@ def up(
     from cluster.cli.up import up as run
 
     run(settings(), with_demo=demo)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show each Ray actor: kind, state, what it hosts, journal position, lag, restarts, memory."""
+    from cluster import addresses
+    from cluster.cli.tables import status_table
+    from cluster.datafolder import DataFolder
+    from cluster.status import read
+
+    chosen = settings()
+    platform = addresses.read(chosen)
+    actors = read(platform, DataFolder(chosen.data_dir))
+    if as_json:
+        show({"platform": msgspec.to_builtins(platform), "actors": msgspec.to_builtins(actors)})
+    else:
+        Console().print(status_table(platform, actors))
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Bring the database schema up to date."""
+    from cluster.servers import bring_up_to_date, database
+
+    with database(settings()) as url:
+        applied = [f"{item.version:04d}_{item.name}" for item in bring_up_to_date(url)]
+    if as_json:
+        show({"applied": applied})
+    else:
+        typer.echo("\n".join(applied) or "The schema is up to date.")
 
 
 @app.command()

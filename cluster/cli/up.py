@@ -83,10 +83,11 @@ def _demo_people(platform: Platform, settings: Settings) -> list[demo.Person]:
 
 def _show(console: Console, platform: Platform, people: list[demo.Person], seconds: float) -> None:
     url = platform.settings.url
+    assert platform.addresses is not None
     console.print(f"\n[bold green]Kontor is up[/] after {seconds:.1f} s\n")
     console.print(f"  Pages          {url}")
     console.print(f"  API            {url}/api/docs")
-    console.print(f"  Ray dashboard  {platform.addresses['dashboard']}")
+    console.print(f"  Ray dashboard  {platform.addresses.dashboard}")
     console.print(f"    its token is in {platform.data.path / 'ray-token'}", style="dim")
     console.print(f"  Logs           {platform.data.logs}")
     if people:

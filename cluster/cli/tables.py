@@ -1,0 +1,35 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from cluster.addresses import Addresses
+from cluster.status import ActorStatus
+
+_MIB = 1024 * 1024
+
+
+def status_table(platform: Addresses, actors: list[ActorStatus]) -> Table:
+    """One row for each Ray actor."""
+    table = Table(title=f"Kontor at {platform.url}", title_justify="left")
+    for column in ("Kind", "State", "Hosts"):
+        table.add_column(column)
+    for column in ("Position", "Lag", "Restarts", "MiB", "Pid"):
+        table.add_column(column, justify="right")
+    for actor in actors:
+        table.add_row(
+            actor.kind,
+            actor.state,
+            actor.hosts,
+            _text(actor.position),
+            _text(actor.lag),
+            str(actor.restarts),
+            _text(actor.memory and actor.memory // _MIB),
+            _text(actor.pid),
+        )
+    return table
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

@@ -1,0 +1,93 @@
+"""What runs: each Ray actor with its condition, as ``kontor status`` shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+import psutil
+
+from cluster import runtime
+from cluster.addresses import Addresses
+from cluster.datafolder import DataFolder
+
+_ANSWER_TIMEOUT_S: Final = 3.0
+_ACTORS_MAX: Final = 1_000
+
+
+class ActorStatus(msgspec.Struct):
+    """One Ray actor. ``position`` and ``lag`` are journal rows; ``memory`` is in bytes."""
+
+    kind: str
+    name: str
+    state: str
+    hosts: str
+    restarts: int
+    pid: int | None = None
+    memory: int | None = None
+    position: int | None = None
+    lag: int | None = None
+    details: dict[str, Any] = {}
+
+
+def read(addresses: Addresses, data: DataFolder) -> list[ActorStatus]:
+    """Ask Ray for its actors, and each durable one for its condition."""
+    runtime.apply({**runtime.FLAGS, "RAY_AUTH_TOKEN_PATH": str(data.path / "ray-token")})
+    runtime.connect(addresses.ray)
+    import ray
+    from ray.util.state import list_actors
+
+    try:
+        states: Any = list_actors(
+            address=addresses.dashboard,
+            detail=True,
+            limit=_ACTORS_MAX,
+            raise_on_missing_output=False,
+        )
+        found = [_of(state) for state in states if state.state != "DEAD"]
+        asyncio.run(_ask(found))
+        return sorted(found, key=lambda actor: (actor.kind, actor.name))
+    finally:
+        ray.shutdown()
+
+
+def _of(state: Any) -> ActorStatus:
+    kind = str(state.class_name).rpartition(".")[2]
+    memory = None
+    if state.pid and psutil.pid_exists(state.pid):
+        memory = psutil.Process(state.pid).memory_info().rss
+    return ActorStatus(
+        kind=kind.partition(":")[0],
+        name=state.name or "",
+        state=str(state.state).lower(),
+        hosts=state.repr_name or state.name or kind,
+        restarts=int(state.num_restarts or 0),
+        pid=state.pid or None,
+        memory=memory,
+    )
+
+
+async def _ask(actors: list[ActorStatus]) -> None:
+    await asyncio.gather(*(_describe(actor) for actor in actors if actor.kind.endswith("Actor")))
+
+
+async def _describe(actor: ActorStatus) -> None:
+    """Fill in what the actor says of itself; one that does not answer is shown as such."""
+    import ray
+
+    async def answer() -> dict[str, Any]:
+        handle: Any = ray.get_actor(actor.name)
+        description: dict[str, Any] = await handle.describe.remote()
+        return description
+
+    try:
+        about = await asyncio.wait_for(answer(), _ANSWER_TIMEOUT_S)
+    except (TimeoutError, ValueError, ray.exceptions.RayError):
+        actor.state = "no answer"
+        return
+    actor.state = str(about.pop("state", actor.state))
+    actor.hosts = str(about.pop("actor", actor.hosts))
+    actor.position = about.pop("position", None)
+    actor.lag = about.pop("lag", None)
+    actor.details = about
