@@ -22,6 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from domain.durable import Rejection
 from persistence.database import OUTAGES
 from serve_apps import identity
+from serve_apps.access_log import AccessLog
 from serve_apps.api.routes import routes as api_routes
 from serve_apps.api.routing import Answer, respond
 from serve_apps.live import Live
@@ -77,7 +78,8 @@ class Application:
             default=_nowhere,
         )
         config = services.config
-        self._log_access = config.access_log
+        self._access_log = AccessLog(config.access_log)
+        self._log_access = bool(config.access_log)
         self._body_size_max = config.body_size_max
         self._api_headers = _headers(config, page=False)
         self._page_headers = _headers(config, page=True)
@@ -134,7 +136,7 @@ class Application:
             await self._fail(scope, receive, send_front, 500, None)
         finally:
             if self._log_access:
-                log.info(
+                self._access_log.logger.info(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
@@ -177,6 +179,8 @@ class Application:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
+            if self._log_access:
+                self._access_log.open()
             await self.services.open(JOBS)
             await self._live.start()
         except Exception as error:
@@ -188,6 +192,7 @@ class Application:
         try:
             await self._live.stop()
             await self.services.close()
+            await self._access_log.close()
         except Exception as error:
             log.exception("not_stopped")
             await send({"type": "lifespan.shutdown.failed", "message": repr(error)})

@@ -58,7 +58,8 @@ class AppConfig:
     """Everything that the ingress needs to know; made by the composition root.
 
     ``forwarded_hops`` is how many proxies in front add to ``X-Forwarded-For``; with 0 a client's
-    address is taken from the connection, and a loopback one counts as unknown.
+    address is taken from the connection, and a loopback one counts as unknown. ``access_log`` is
+    the path of a file, or empty for none.
     """
 
     database_url: str
@@ -82,7 +83,7 @@ class AppConfig:
     token_idle_s: int = 30 * 86_400
     token_max_s: int = 90 * 86_400
     pool_size: int = 8
-    access_log: bool = True
+    access_log: str = ""
     body_size_max: int = 4 * 1024 * 1024
     connect_accounts: Connect = connect_accounts
 

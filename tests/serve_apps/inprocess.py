@@ -100,7 +100,6 @@ def make_config(database_url: str, redis_url: str, **changes: Any) -> AppConfig:
         "secret_key": b"0123456789abcdef0123456789abcdef",
         "policy": POLICY,
         "public_url": "http://kontor.test",
-        "access_log": False,
         "connect_accounts": PartitionAccounts.connect,
     }
     return AppConfig(**{**values, **changes})
