@@ -170,6 +170,7 @@ class Credit(_Wire, frozen=True, tag=12):
     rate: int | None = None
     reference: str = ""
     group: bytes | None = None
+    limited: bool = True
 
 
 class PrepareCredit(_Wire, frozen=True, tag=13):

@@ -90,7 +90,10 @@ class TransferDelivered(_Event, frozen=True, tag=7):
 
 
 class TransferReturned(_Event, frozen=True, tag=8):
-    """The destination refused; amount and fee are back on ``source``."""
+    """The destination refused; amount and fee are back on ``source``.
+
+    ``limited`` is that of the ``TransferSent``: whether it had counted towards the limit.
+    """
 
     transfer: bytes
     source: int
@@ -102,6 +105,7 @@ class TransferReturned(_Event, frozen=True, tag=8):
     credited_currency: str
     reason: str
     day: int
+    limited: bool = True
 
 
 class HoldReserved(_Event, frozen=True, tag=9):

@@ -30,6 +30,11 @@ def copy_of(state: Customer) -> Customer:
     return _STATE.decode(msgspec.msgpack.encode(state))
 
 
+def waits_in_group(state: Customer, transfer: bytes) -> bool:
+    """Whether the id is one of a transfer in a group that has not ended."""
+    return any(leg.transfer == transfer for group in state.groups.values() for leg in group.legs)
+
+
 class LinkedDecisions(ABC):
     """The part of ``AccountsMachine`` that deals with linked groups."""
 
@@ -48,13 +53,20 @@ class LinkedDecisions(ABC):
     def _linked(
         self, state: Customer, command: cmd.LinkedTransfers, now: int
     ) -> Decision | Rejection:
-        if command.id in state.groups:
+        waiting = state.groups.get(command.id)
+        if waiting is not None:
+            if waiting.fingerprint != command.fingerprint:
+                return Rejection(Code.ID_REUSED.value)
             return Decision()
         scratch = copy_of(state)
         external = [leg for leg in command.transfers if leg.destination not in state.accounts]
         legs: list[ev.TransferSent] = []
+        ids = {command.id}
         for index, leg in enumerate(command.transfers):
             sent = self.judge_transfer(scratch, leg, now)
+            if leg.id in ids:
+                sent = Rejection(Code.ID_REUSED.value)
+            ids.add(leg.id)
             if type(sent) is Rejection:
                 return Decision(reply=_all_refused(command.transfers, index, sent))
             legs.append(sent)

@@ -13,10 +13,10 @@ from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts.codes import Code
 from domain.accounts.commands import AccountStatus, TransferStatus
-from domain.accounts.linked import LinkedDecisions
+from domain.accounts.linked import LinkedDecisions, waits_in_group
 from domain.accounts.numbers import ACCOUNTS_MAX, account_number, customer_of
 from domain.accounts.policy import Policy, transfer_fee
-from domain.accounts.state import APPLY, Account, Customer, house_postings, postings
+from domain.accounts.state import APPLY, Account, Customer, house_postings, postings, spent_on
 from domain.accounts.views import account_view, customer_view, receipt
 from domain.durable import Decision, Message, Posting, Rejection
 from domain.money import AMOUNT_MAX, CURRENCIES, convert
@@ -190,12 +190,14 @@ class AccountsMachine(LinkedDecisions):
     def _set_limit(
         self, state: Customer, command: cmd.SetDailyLimit, now: int
     ) -> Decision | Rejection:
+        if command.amount < 0:
+            return reject(Code.AMOUNT_NOT_POSITIVE)
+        if command.amount > AMOUNT_MAX:
+            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
         if not state.accounts:
             return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
         if command.currency not in CURRENCIES:
             return reject(Code.UNKNOWN_CURRENCY, currency=command.currency)
-        if not 0 <= command.amount <= AMOUNT_MAX:
-            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
         return Decision([ev.LimitChanged(command.currency, command.amount)], cmd.Done())
 
     def _read(self, state: Customer, command: cmd.ReadCustomer, now: int) -> Decision | Rejection:
@@ -216,6 +218,8 @@ class AccountsMachine(LinkedDecisions):
     ) -> ev.TransferSent | Rejection:
         """The ladder of guard clauses for one transfer, and the event it leads to."""
         amount = command.amount
+        if state.groups and waits_in_group(state, command.id):
+            return reject(Code.ID_REUSED)
         if amount <= 0:
             return reject(Code.AMOUNT_NOT_POSITIVE)
         if amount > AMOUNT_MAX:
@@ -227,12 +231,12 @@ class AccountsMachine(LinkedDecisions):
         source = state.accounts.get(command.source)
         if source is None:
             return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=command.source)
-        if not command.destination_currency:
+        own = customer_of(command.destination) == customer_of(command.source)
+        if not command.destination_currency or (own and command.destination not in state.accounts):
             return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
         refused = _cannot_leave(source)
         if refused is not None:
             return refused
-        own = customer_of(command.destination) == customer_of(command.source)
         if own:
             refused = _cannot_arrive(state, command.destination, command.destination_currency)
             if refused is not None:
@@ -284,8 +288,7 @@ class AccountsMachine(LinkedDecisions):
         limit = state.limits.get(currency, self.policy.daily_limits.get(currency))
         if limit is None:
             return None
-        spent_day, spent = state.spent.get(currency, (day, 0))
-        used = spent if spent_day == day else 0
+        used = spent_on(state, currency, day)
         if used + amount <= limit:
             return None
         return reject(
@@ -318,6 +321,7 @@ class AccountsMachine(LinkedDecisions):
             sent.rate,
             sent.reference,
             group,
+            sent.limited,
         )
         return Message(str(customer_of(sent.destination)), credit)
 
@@ -359,6 +363,7 @@ class AccountsMachine(LinkedDecisions):
                 message.currency,
                 outcome.code,
                 message.at // DAY_US,
+                message.limited,
             )
         if message.group is not None:
             return Decision([event])
@@ -414,6 +419,8 @@ class AccountsMachine(LinkedDecisions):
         return Decision([event], cmd.HoldReply(view))
 
     def _post_hold(self, state: Customer, command: cmd.PostHold, now: int) -> Decision | Rejection:
+        if state.groups and waits_in_group(state, command.id):
+            return reject(Code.ID_REUSED)
         if command.amount <= 0:
             return reject(Code.AMOUNT_NOT_POSITIVE)
         if len(command.reference) > REFERENCE_MAX:
@@ -421,17 +428,18 @@ class AccountsMachine(LinkedDecisions):
         hold = state.holds.get(command.hold)
         if hold is not None and hold.account == command.destination:
             return reject(Code.SAME_ACCOUNT, account=command.destination)
-        if not command.destination_currency:
+        own = customer_of(command.destination) == command.customer
+        if not command.destination_currency or (own and command.destination not in state.accounts):
             return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
         if hold is None or hold.expires_at <= now:
             return reject(Code.HOLD_UNKNOWN)
         source = state.accounts[hold.account]
-        if command.destination_currency != source.currency:
-            return reject(Code.CURRENCY_MISMATCH, currency=command.destination_currency)
-        if customer_of(command.destination) == command.customer:
+        if own:
             refused = _cannot_arrive(state, command.destination, source.currency)
             if refused is not None:
                 return refused
+        if command.destination_currency != source.currency:
+            return reject(Code.CURRENCY_MISMATCH, currency=command.destination_currency)
         if command.amount > hold.amount:
             return reject(Code.HOLD_EXCEEDED, held=hold.amount)
         sent = ev.TransferSent(

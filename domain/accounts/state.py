@@ -64,6 +64,18 @@ class Customer(msgspec.Struct, array_like=True):
     promised: dict[bytes, bytes] = {}
 
 
+def spent_on(state: Customer, currency: str, day: int) -> int:
+    """What counts towards the limit of ``day``: what was sent, and what waits in linked groups."""
+    spent_day, spent = state.spent.get(currency, (day, 0))
+    waiting = sum(
+        leg.amount
+        for group in state.groups.values()
+        for leg in group.legs
+        if leg.limited and leg.currency == currency and leg.day == day
+    )
+    return waiting + (spent if spent_day == day else 0)
+
+
 def _account_opened(state: Customer, event: ev.AccountOpened) -> None:
     state.accounts[event.account] = Account(event.account, event.currency, event.name, event.at)
 
@@ -89,10 +101,12 @@ def _transfer_sent(state: Customer, event: ev.TransferSent) -> None:
         _reduce_hold(state, event.hold, event.released)
     if event.limited:
         day, spent = state.spent.get(event.currency, (event.day, 0))
-        state.spent[event.currency] = (
-            event.day,
-            event.amount + (spent if day == event.day else 0),
-        )
+        # A linked group that was judged yesterday must not bring yesterday back.
+        if day <= event.day:
+            state.spent[event.currency] = (
+                event.day,
+                event.amount + (spent if day == event.day else 0),
+            )
 
 
 def _reduce_hold(state: Customer, hold_id: bytes, released: int) -> None:
@@ -120,7 +134,7 @@ def _transfer_returned(state: Customer, event: ev.TransferReturned) -> None:
     account.posted += event.amount + event.fee
     account.pending -= 1
     day, spent = state.spent.get(event.currency, (0, 0))
-    if day == event.day:
+    if event.limited and day == event.day:
         state.spent[event.currency] = (day, max(0, spent - event.amount))
 
 

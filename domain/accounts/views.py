@@ -5,7 +5,7 @@ from __future__ import annotations
 from domain.accounts import commands as cmd
 from domain.accounts.events import TransferSent
 from domain.accounts.policy import Policy
-from domain.accounts.state import Account, Customer
+from domain.accounts.state import Account, Customer, spent_on
 
 _DAY_US = 86_400_000_000
 
@@ -28,8 +28,7 @@ def customer_view(customer: int, state: Customer, policy: Policy, now: int) -> c
     day = now // _DAY_US
     limits = []
     for currency, limit in sorted({**policy.daily_limits, **state.limits}.items()):
-        spent_day, spent = state.spent.get(currency, (day, 0))
-        limits.append(cmd.LimitView(currency, limit, spent if spent_day == day else 0))
+        limits.append(cmd.LimitView(currency, limit, spent_on(state, currency, day)))
     return cmd.CustomerView(
         customer,
         tuple(account_view(account) for account in state.accounts.values()),
