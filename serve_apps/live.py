@@ -1,0 +1,138 @@
+"""Live connections of open pages: what happened to a customer's money shows at once.
+
+Partitions publish to Redis after their commit; each replica listens and passes on what concerns
+its own connections. Best effort: a page that misses something reads the truth when it reconnects.
+May use Redis and the sessions, and nothing of the pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+import msgspec
+import socketio
+import structlog
+from redis.exceptions import RedisError
+
+from actors.live import CHANNEL, decode_live
+from persistence.database import OUTAGES
+from serve_apps.services import Services
+
+log = structlog.get_logger("kontor.live")
+
+PATH: Final = "socket.io"
+CONNECTIONS_MAX: Final = 20
+"""How many pages of one customer one replica keeps connected."""
+RECHECK_S: Final = 20.0
+BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Live:
+    """The live connections of one replica."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._pages: dict[int, set[str]] = {}
+        self._cookies: dict[str, tuple[int, str]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server = socketio.AsyncServer(
+            async_mode="asgi",
+            transports=["websocket"],
+            cors_allowed_origins=self._origin_allowed,
+            max_http_buffer_size=4_096,
+            logger=False,
+            engineio_logger=False,
+        )
+        self._server.on("connect", self._connect)
+        self._server.on("disconnect", self._disconnect)
+        self.app: Final = socketio.ASGIApp(self._server, socketio_path=PATH)
+
+    async def start(self) -> None:
+        """Listen to what partitions publish."""
+        self._tasks = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._recheck()),
+        ]
+
+    async def stop(self) -> None:
+        """Let all pages go; they come back to another replica."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for page in list(self._cookies):
+            await self._server.disconnect(page)
+        await self._server.shutdown()
+
+    def _origin_allowed(self, origin: str | None, environ: dict[str, Any]) -> bool:
+        return self._services.security.origin_allowed(origin, environ.get("HTTP_HOST", ""))
+
+    async def _connect(self, page: str, environ: dict[str, Any], auth: object = None) -> None:
+        cookie = environ.get("HTTP_COOKIE", "")
+        try:
+            principal = await self._services.security.from_cookie_header(cookie)
+        except OUTAGES as error:
+            raise socketio.exceptions.ConnectionRefusedError("unavailable") from error
+        if principal is None:
+            raise socketio.exceptions.ConnectionRefusedError("unauthenticated")
+        pages = self._pages.setdefault(principal.user, set())
+        if len(pages) >= CONNECTIONS_MAX:
+            raise socketio.exceptions.ConnectionRefusedError("too_many_connections")
+        pages.add(page)
+        self._cookies[page] = (principal.user, cookie)
+        await self._server.enter_room(page, _room(principal.user))
+
+    async def _disconnect(self, page: str, reason: str = "") -> None:
+        user, _ = self._cookies.pop(page, (0, ""))
+        pages = self._pages.get(user)
+        if pages is not None:
+            pages.discard(page)
+            if not pages:
+                del self._pages[user]
+
+    async def _listen(self) -> None:
+        """Pass on what is published; when Redis is away, ask for it again less and less often."""
+        failures = 0
+        while True:
+            try:
+                async with self._services.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(CHANNEL)
+                    failures = 0
+                    while True:
+                        message = await channel.get_message(timeout=None)
+                        if message is not None:
+                            await self._pass_on(message["data"])
+            except (RedisError, OSError) as error:
+                pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
+                failures += 1
+                log.warning("live_channel_lost", error=repr(error), retry_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                with contextlib.suppress(RedisError, OSError):
+                    await self._services.redis.ping()
+
+    async def _pass_on(self, data: bytes) -> None:
+        try:
+            events = decode_live(data, self._pages.__contains__)
+        except msgspec.DecodeError as error:
+            log.warning("live_message_unreadable", error=str(error))
+            return
+        for user, kind, payload in events:
+            await self._server.emit(kind, payload, room=_room(user))
+
+    async def _recheck(self) -> None:
+        """End the connections of sessions that have ended meanwhile."""
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            for page, (_, cookie) in list(self._cookies.items()):
+                try:
+                    principal = await self._services.security.from_cookie_header(cookie)
+                except OUTAGES as error:
+                    log.warning("sessions_not_rechecked", error=repr(error))
+                    break
+                if principal is None:
+                    await self._server.disconnect(page)
+
+
+def _room(user: int) -> str:
+    return f"user:{user}"

@@ -1,0 +1,1 @@
+"""Pages of money: home, accounts, transfers, history."""

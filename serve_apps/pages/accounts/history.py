@@ -1,0 +1,228 @@
+"""The history of transfers: filters in the URL, export, and one transfer in full."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.responses import Response, StreamingResponse
+
+from domain.accounts.commands import CustomerView, TransferStatus
+from domain.accounts.numbers import customer_of
+from domain.durable import Rejection
+from domain.money import CURRENCIES, format_amount
+from persistence.accounts import CursorInvalid, HistoryPage
+from persistence.accounts import history as read_history
+from persistence.accounts import transfer as read_transfer
+from serve_apps import accounts
+from serve_apps.accounts import HistoryQuery, history_query, rate_text
+from serve_apps.pages.accounts.views import Entry, booked, entries
+from serve_apps.pages.visit import Refused, Visit
+
+PAGE_ROWS: Final = 25
+EXPORT_CHUNK: Final = 500
+EXPORT_CHUNKS_MAX: Final = 400
+FILTERS: Final = (
+    "q", "from_date", "to_date", "min", "max", "currency", "account", "direction",
+    "counterparty", "status",
+)  # fmt: skip
+COLUMNS: Final = (
+    ("date", "Date", "start"),
+    ("counterparty", "Counterparty", "start"),
+    ("direction", "Direction", "start"),
+    ("status", "Status", "start"),
+    ("fee", "Fee", "end"),
+    ("amount", "Amount", "end"),
+    ("currency", "Currency", "start"),
+)
+"""Sort key, heading and alignment of each column."""
+
+_CSV_HEADER: Final = (
+    "id", "time", "kind", "direction", "status", "account", "counterparty", "counterparty_name",
+    "amount", "currency", "fee", "credited", "credited_currency", "rate", "reference",
+)  # fmt: skip
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_WORDS: Final = {
+    "from_date": "The first day",
+    "to_date": "The last day",
+    "min": "The smallest amount",
+    "max": "The largest amount",
+    "currency": "The currency",
+    "account": "The account",
+    "direction": "The direction",
+    "counterparty": "The counterparty's account number",
+    "status": "The status",
+    "q": "The search",
+    "sort": "The order",
+}
+
+
+def _given(query: Mapping[str, str]) -> dict[str, str]:
+    return {name: query[name].strip() for name in FILTERS if query.get(name, "").strip()}
+
+
+async def _read(visit: Visit, wanted: HistoryQuery, cursor: str | None, limit: int) -> HistoryPage:
+    return await read_history(
+        visit.services.pool, visit.user, wanted.filter,
+        sort=wanted.sort, descending=wanted.descending, cursor=cursor, limit=limit,
+    )  # fmt: skip
+
+
+async def history(visit: Visit) -> Response:
+    """A page of the history."""
+    given = _given(visit.query)
+    base = f"{visit.home}transaction/"
+    wanted = history_query(dict(visit.query))
+    rows: list[Entry] = []
+    following: str | None = None
+    error = ""
+    sort, descending = "date", True
+    if isinstance(wanted, Rejection):
+        word = _WORDS.get(wanted.fields.get("parameter", ""), "A filter")
+        error = f"{word} cannot be read. Correct it to see your transfers."
+    else:
+        sort, descending = wanted.sort, wanted.descending
+        try:
+            page = await _read(visit, wanted, wanted.cursor, PAGE_ROWS)
+        except CursorInvalid:
+            return visit.go(base, **given)
+        rows = await entries(visit.services, visit.user, page.rows)
+        following = page.next_cursor
+    order = ("-" if descending else "") + sort
+    view = await accounts.overview(visit.services, visit.user)
+    return visit.page(
+        "accounts/history.html",
+        422 if error else 200,
+        given=given,
+        order=order,
+        rows=rows,
+        error=error,
+        accounts=view.accounts if isinstance(view, CustomerView) else (),
+        currencies=list(CURRENCIES),
+        columns=_columns(base, given, sort, descending),
+        orders=COLUMNS,
+        next_url=_url(base, given, sort=order, cursor=following) if following else "",
+        first_url=_url(base, given, sort=order) if visit.query.get("cursor") else "",
+        export_url=_url(f"{base}export.csv", given, sort=order),
+    )
+
+
+def _url(base: str, given: Mapping[str, str], **more: str) -> str:
+    values = {**given, **{name: value for name, value in more.items() if value}}
+    if values.get("sort") == "-date" and "cursor" not in values:
+        del values["sort"]
+    return f"{base}?{urlencode(values)}" if values else base
+
+
+def _columns(
+    base: str, given: Mapping[str, str], sort: str, descending: bool
+) -> list[dict[str, Any]]:
+    """The headings with the address that sorts by each; the current one turns the order round."""
+    result = []
+    for key, title, align in COLUMNS:
+        current = key == sort
+        first = "-" if key in ("date", "amount", "fee") else ""
+        order = ("" if descending else "-") if current else first
+        result.append(
+            {
+                "title": title,
+                "align": align,
+                "url": _url(base, given, sort=order + key),
+                "sorted": ("descending" if descending else "ascending") if current else "",
+            }
+        )
+    return result
+
+
+async def export(visit: Visit) -> Response:
+    """Everything that the filters keep, as CSV."""
+    wanted = history_query(dict(visit.query))
+    if isinstance(wanted, Rejection):
+        raise Refused(422)
+    first = await _read(visit, wanted, None, EXPORT_CHUNK)
+    name = f"kontor-{visit.services.now():%Y-%m-%d}.csv"
+    return StreamingResponse(
+        _csv_lines(visit, wanted, first),
+        media_type="text/csv; charset=utf-8",
+        headers={
+            "content-disposition": f'attachment; filename="{name}"',
+            "cache-control": "no-store",
+        },
+    )
+
+
+async def _csv_lines(visit: Visit, wanted: HistoryQuery, page: HistoryPage) -> AsyncIterator[str]:
+    yield _csv([_CSV_HEADER])
+    for _ in range(EXPORT_CHUNKS_MAX):
+        found = await entries(visit.services, visit.user, page.rows)
+        yield _csv([_csv_row(item) for item in found])
+        if page.next_cursor is None:
+            return
+        page = await _read(visit, wanted, page.next_cursor, EXPORT_CHUNK)
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()
+
+
+def _csv_row(item: Entry) -> list[str]:
+    row = item.row
+    sign = "-" if item.direction == "out" else ""
+    if item.direction == "in":
+        amount, fee = format_amount(row.credited, row.credited_currency), 0
+    else:
+        amount, fee = sign + format_amount(row.amount, row.currency), row.fee
+    return [
+        item.id,
+        row.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        row.kind,
+        item.direction,
+        row.status.name.lower(),
+        str(item.account),
+        str(item.counterparty or ""),
+        _harmless(item.title),
+        amount,
+        item.currency,
+        format_amount(fee, row.currency),
+        format_amount(row.credited, row.credited_currency),
+        row.credited_currency,
+        rate_text(row.rate) if row.rate is not None else "",
+        _harmless(row.reference),
+    ]
+
+
+def _harmless(text: str) -> str:
+    """Text that a spreadsheet will not take for a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+async def detail(visit: Visit) -> Response:
+    """One transfer: time line, fee, rate, postings."""
+    try:
+        number = bytes.fromhex(visit.request.path_params["transfer"])
+    except ValueError:
+        raise Refused(404) from None
+    if len(number) != 16:
+        raise Refused(404)
+    row = await read_transfer(visit.services.pool, number, visit.user)
+    if row is None:
+        raise Refused(404)
+    (found,) = await entries(visit.services, visit.user, [row])
+    return visit.page(
+        "accounts/detail.html",
+        item=found,
+        row=row,
+        done=visit.query.get("done") == "1",
+        pending=row.status == TransferStatus.PENDING,
+        own=[str(account) for account in (row.source, row.destination) if _is_own(visit, account)],
+        postings=booked(row, visit.user),
+    )
+
+
+def _is_own(visit: Visit, account: int | None) -> bool:
+    return account is not None and customer_of(account) == visit.user

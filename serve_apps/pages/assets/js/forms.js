@@ -1,0 +1,60 @@
+// Small conveniences of forms, menus and long numbers.
+import { toast } from "./toast.js";
+
+// A form that moves something is sent once, however often its button is pressed.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches("[data-once]")) return;
+  if (form.classList.contains("is-sending")) {
+    event.preventDefault();
+    return;
+  }
+  form.classList.add("is-sending");
+  form.setAttribute("aria-busy", "true");
+});
+
+// Coming back with the back button finds the form usable again.
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll(".is-sending")) {
+    form.classList.remove("is-sending");
+    form.removeAttribute("aria-busy");
+  }
+});
+
+// Menus close on Escape and on a click elsewhere.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+// Copy buttons appear where the browser can copy.
+function revealCopyButtons() {
+  if (!navigator.clipboard) return;
+  for (const button of document.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
+}
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  toast("Copied", "");
+});
+document.addEventListener("htmx:after:swap", revealCopyButtons);
+revealCopyButtons();
+
+// The history follows its filters while they are changed; typing waits for a pause.
+let pause;
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("[data-filter]");
+  if (!form) return;
+  clearTimeout(pause);
+  const typed = event.target.matches("input:not([type=date])");
+  pause = setTimeout(() => form.dispatchEvent(new CustomEvent("filter")), typed ? 400 : 0);
+});

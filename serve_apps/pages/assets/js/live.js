@@ -1,0 +1,59 @@
+// Transfers show on open pages when they arrive. The server says that something has happened; the
+// page then asks for the truth as it would on loading. After a lost connection it asks as well.
+import { io } from "../vendor/socket.io.esm.min.js";
+import { toast } from "./toast.js";
+
+const home = document.body.dataset.live;
+
+function refresh() {
+  document.body.dispatchEvent(new CustomEvent("live-refresh"));
+}
+
+function light(state, words) {
+  for (const element of document.querySelectorAll("[data-live-light]")) {
+    element.hidden = false;
+    element.dataset.state = state;
+    element.textContent = words;
+  }
+}
+
+function grouped(amount) {
+  const [whole, fraction] = amount.split(".");
+  return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (fraction ? `.${fraction}` : "");
+}
+
+if (home) {
+  let known = false;
+  const socket = io({ transports: ["websocket"], reconnectionDelayMax: 10000 });
+  socket.on("connect", () => {
+    light("live", "Live");
+    if (known) refresh();
+    known = true;
+  });
+  socket.on("disconnect", (reason) => {
+    light("away", "Reconnecting");
+    // The server has ended it: the session is over, and the next page asks to log in.
+    if (reason === "io server disconnect") light("away", "Logged out");
+  });
+  socket.on("connect_error", () => light("away", socket.active ? "Reconnecting" : "Not live"));
+  socket.on("transfer", (transfer) => {
+    refresh();
+    if (transfer.direction === "in") {
+      toast(
+        `+${grouped(transfer.amount)} ${transfer.currency} has arrived`,
+        `On your account …${transfer.account.slice(-4)}`,
+        `${home}transaction/${transfer.id}/`,
+      );
+    } else if (transfer.status === "returned") {
+      toast(
+        `${grouped(transfer.amount)} ${transfer.currency} came back`,
+        "The transfer was returned, fee included",
+        `${home}transaction/${transfer.id}/`,
+      );
+    }
+  });
+  // A page that comes back from the browser's memory may be old.
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) refresh();
+  });
+}

@@ -1,0 +1,221 @@
+"""Pages of who one is: the front page, sign-up, login, logout, and the profile."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Final
+
+from starlette.responses import Response
+
+from domain.durable import Rejection
+from domain.money import CURRENCIES, format_amount
+from persistence import identity as store
+from serve_apps import identity
+from serve_apps.identity import LoggedIn, client_of
+from serve_apps.pages.visit import Refused, Visit
+from serve_apps.problems import sentence, status_of
+
+_FIELDS: Final = ("email", "name", "password")
+
+
+async def front(visit: Visit) -> Response:
+    """What Kontor is, for visitors; members go home."""
+    if visit.principal is not None:
+        return visit.go(visit.home)
+    policy = visit.services.config.policy
+    prices = []
+    for code in visit.services.config.currencies:
+        fee = policy.fees.get(code)
+        limit = policy.daily_limits.get(code)
+        prices.append(
+            {
+                "currency": CURRENCIES[code],
+                "percent": _percent(fee.basis_points) if fee else "0",
+                "minimum": format_amount(fee.minimum, code) if fee else None,
+                "limit": limit,
+            }
+        )
+    config = visit.services.config
+    return visit.page(
+        "identity/front.html",
+        prices=prices,
+        spread=_percent(config.rates.spread_basis_points),
+        quote_s=config.quote_s,
+        bonus=format_amount(config.bonus_amount, config.bonus_currency),
+        bonus_currency=config.bonus_currency,
+    )
+
+
+def _percent(basis_points: int) -> str:
+    return f"{basis_points // 100}.{basis_points % 100:02d}".rstrip("0").rstrip(".")
+
+
+async def login_form(visit: Visit) -> Response:
+    """The login."""
+    if visit.principal is not None:
+        return visit.go(visit.home)
+    return _login_page(visit, {"next": visit.query.get("next", "")})
+
+
+async def login(visit: Visit) -> Response:
+    """Log in, and go on to where one wanted to."""
+    form = await visit.form()
+    client = client_of(visit.request, visit.services.config.forwarded_hops)
+    result = await identity.login(
+        visit.services, form.get("email", ""), form.get("password", ""), client
+    )
+    if isinstance(result, Rejection):
+        return _refused(_login_page(visit, form, result), result)
+    path = _own_path(form.get("next", ""), result.user)
+    return _enter(visit, result, path)
+
+
+async def signup_form(visit: Visit) -> Response:
+    """The sign-up."""
+    if visit.principal is not None:
+        return visit.go(visit.home)
+    return _signup_page(visit, {})
+
+
+async def signup(visit: Visit) -> Response:
+    """Make a customer with accounts, and log in."""
+    form = await visit.form()
+    client = client_of(visit.request, visit.services.config.forwarded_hops)
+    result = await identity.signup(
+        visit.services,
+        form.get("email", ""),
+        form.get("name", ""),
+        form.get("password", ""),
+        client,
+    )
+    if isinstance(result, Rejection):
+        return _refused(_signup_page(visit, form, result), result)
+    return _enter(visit, result, f"/user/{result.user}/?notice=welcome")
+
+
+async def logout_form(visit: Visit) -> Response:
+    """Log out when the customer asked for it on one of our pages, else show a button to do it.
+
+    A link elsewhere cannot log anybody out: the browser says where a request comes from.
+    """
+    if visit.principal is None:
+        return visit.go("/")
+    if visit.request.headers.get("sec-fetch-site") == "same-origin":
+        return await _leave(visit)
+    return visit.page("identity/logout.html")
+
+
+async def logout(visit: Visit) -> Response:
+    """Log out."""
+    if visit.principal is None:
+        return visit.go("/")
+    await visit.form()
+    return await _leave(visit)
+
+
+async def profile(visit: Visit) -> Response:
+    """Name, open sessions and API tokens."""
+    return await _profile_page(visit, 200, "", "")
+
+
+async def rename(visit: Visit) -> Response:
+    """Change one's name."""
+    form = await visit.form()
+    assert visit.principal is not None
+    name = form.get("name", "")
+    result = await identity.rename(visit.services, visit.principal, name)
+    if isinstance(result, Rejection):
+        return await _profile_page(visit, status_of(result.code), name, sentence(result.code))
+    return visit.go(f"{visit.home}profile", notice="renamed")
+
+
+async def revoke(visit: Visit) -> Response:
+    """End one of one's sessions."""
+    form = await visit.form()
+    number = form.get("session", "")
+    if not (number.isascii() and number.isdecimal() and len(number) < 19):
+        raise Refused(422)
+    assert visit.principal is not None
+    if int(number) == visit.principal.session_id:
+        return await _leave(visit)
+    if not await visit.services.sessions.revoke(visit.user, int(number)):
+        raise Refused(404)
+    return visit.go(f"{visit.home}profile", notice="revoked")
+
+
+async def _profile_page(visit: Visit, status: int, name: str, error: str) -> Response:
+    assert visit.principal is not None
+    sessions = await store.sessions_of(visit.services.pool, visit.user, visit.services.now())
+    return visit.page(
+        "identity/profile.html",
+        status,
+        name=name or visit.principal.name,
+        error=error,
+        browsers=[row for row in sessions if row.kind == "browser"],
+        tokens=[row for row in sessions if row.kind == "api"],
+    )
+
+
+def _login_page(visit: Visit, form: dict[str, str], refused: Rejection | None = None) -> Response:
+    return visit.page(
+        "identity/login.html",
+        status_of(refused.code) if refused else 200,
+        email=form.get("email", ""),
+        next=form.get("next", ""),
+        error=_explain(refused),
+    )
+
+
+def _signup_page(visit: Visit, form: dict[str, str], refused: Rejection | None = None) -> Response:
+    config = visit.services.config
+    field = refused.fields.get("field", "") if refused else ""
+    return visit.page(
+        "identity/signup.html",
+        status_of(refused.code) if refused else 200,
+        email=form.get("email", ""),
+        name=form.get("name", ""),
+        errors={field: _explain(refused)} if field in _FIELDS else {},
+        error="" if field in _FIELDS else _explain(refused),
+        currencies=config.currencies,
+        bonus=format_amount(config.bonus_amount, config.bonus_currency),
+        bonus_currency=config.bonus_currency,
+    )
+
+
+def _explain(refused: Rejection | None) -> str:
+    if refused is None:
+        return ""
+    wait = refused.fields.get("retry_after")
+    if wait is None:
+        return sentence(refused.code)
+    return f"Too many attempts have failed. Try again in {wait} seconds."
+
+
+def _refused(response: Response, refused: Rejection) -> Response:
+    if "retry_after" in refused.fields:
+        response.headers["retry-after"] = refused.fields["retry_after"]
+    return response
+
+
+def _enter(visit: Visit, result: LoggedIn, path: str) -> Response:
+    response = visit.go(path)
+    visit.services.security.set_session(response, result.token)
+    return response
+
+
+async def _leave(visit: Visit) -> Response:
+    assert visit.principal is not None
+    await identity.logout(visit.services, visit.principal)
+    response = visit.go("/", notice="logged-out")
+    visit.services.security.clear_session(response)
+    return response
+
+
+def _own_path(wanted: str, user: int) -> str:
+    """Where to go after login: the page that was asked for if it is the customer's own."""
+    home = f"/user/{user}/"
+    parts = urllib.parse.urlsplit(wanted)
+    plain = not parts.scheme and not parts.netloc and "\\" not in wanted
+    if plain and parts.path.startswith(home) and "//" not in parts.path:
+        return urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))
+    return home

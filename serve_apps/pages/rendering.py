@@ -1,0 +1,151 @@
+"""From a template and values to a page: the environment, and how amounts and times look.
+
+May read the templates that come with the package, nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from domain.accounts.commands import AccountStatus, TransferStatus
+from domain.money import CURRENCIES, RATE_SCALE, format_amount
+from serve_apps.problems import sentence
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+MINUS: Final = "\u2212"
+THIN_SPACE: Final = "\u2009"
+_NO_BREAK: Final = "\u00a0"
+
+NOTICES: Final[dict[str, str]] = {
+    "welcome": "Welcome to Kontor. Your accounts are open.",
+    "opened": "The account is open.",
+    "closed": "The account is closed.",
+    "renamed": "Your name is changed.",
+    "revoked": "The session is ended.",
+    "logged-out": "You are logged out.",
+}
+"""What ``?notice=`` may say; nothing else that stands in a URL is ever shown as a message."""
+
+STATUS_WORDS: Final = {
+    TransferStatus.PENDING: "On its way",
+    TransferStatus.COMPLETED: "Completed",
+    TransferStatus.RETURNED: "Returned",
+}
+ACCOUNT_WORDS: Final = {
+    AccountStatus.OPEN: "Open",
+    AccountStatus.FROZEN: "Frozen",
+    AccountStatus.CLOSED: "Closed",
+}
+
+
+def money(amount: int, currency: str, *, sign: bool = False) -> str:
+    """Minor units for people: thousands apart, a real minus, and a plus where ``sign`` asks."""
+    whole, dot, fraction = format_amount(abs(amount), currency).partition(".")
+    text = f"{int(whole):,}{dot}{fraction}"
+    if amount < 0:
+        return MINUS + text
+    return "+" + text if sign and amount > 0 else text
+
+
+def account_digits(account: int | str) -> str:
+    """An account number in groups: ``1234 5678 9012 34``."""
+    text = str(account)
+    return _NO_BREAK.join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def as_datetime(at: datetime | int) -> datetime:
+    """Microseconds since the epoch, or a time, as an aware time in UTC."""
+    if isinstance(at, int):
+        return datetime.fromtimestamp(at // 1_000_000, UTC).replace(microsecond=at % 1_000_000)
+    return at.astimezone(UTC)
+
+
+def time_tag(at: datetime | int, form: str = "long") -> Markup:
+    """A ``<time>`` in UTC: ``day``, ``minute``, ``long`` (with seconds) or ``clock``."""
+    moment = as_datetime(at)
+    patterns = {
+        "day": "{0.day} {0:%b %Y}",
+        "minute": "{0.day} {0:%b %Y, %H:%M}",
+        "long": "{0.day} {0:%B %Y, %H:%M:%S} UTC",
+        "clock": "{0:%H:%M:%S}",
+    }
+    shown = patterns[form].format(moment)
+    exact = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        exact, f"{moment:%Y-%m-%d %H:%M:%S} UTC", shown
+    )
+
+
+def rate_digits(rate: int) -> str:
+    """A scaled rate with at least four decimals and no more than are needed of six."""
+    whole, fraction = divmod(rate * 1_000_000 // RATE_SCALE, 1_000_000)
+    digits = f"{fraction:06d}".rstrip("0").ljust(4, "0")
+    return f"{whole}.{digits}"
+
+
+def browser_name(agent: str) -> str:
+    """A browser and system that people recognise, from a User-Agent header."""
+    browsers = (
+        ("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"), ("curl/", "curl"), ("python", "a Python program"),
+    )  # fmt: skip
+    systems = (
+        ("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows"),
+        ("Mac OS", "macOS"), ("Linux", "Linux"),
+    )  # fmt: skip
+    browser = next((name for mark, name in browsers if mark in agent), "")
+    system = next((name for mark, name in systems if mark in agent), "")
+    return " on ".join(filter(None, (browser, system))) or "Unknown browser"
+
+
+@functools.cache
+def static_version(static_dir: str) -> str:
+    """A mark that changes when the built assets do, so that browsers may keep them for ever."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(Path(static_dir).rglob("*")) if static_dir else ():
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def make_environment(static_dir: str) -> jinja2.Environment:
+    """Templates with everything escaped, and an error for every name that is not there."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(
+        money=money,
+        digits=account_digits,
+        time=time_tag,
+        rate=rate_digits,
+        sentence=sentence,
+        browser=browser_name,
+        hex=bytes.hex,
+    )
+    environment.globals.update(
+        CURRENCIES=CURRENCIES,
+        STATUS_WORDS=STATUS_WORDS,
+        ACCOUNT_WORDS=ACCOUNT_WORDS,
+        version=static_version(static_dir),
+    )
+    return environment
+
+
+def render(environment: jinja2.Environment, template: str, values: Mapping[str, Any]) -> str:
+    """One page as text."""
+    return environment.get_template(template).render(values)

@@ -1,0 +1,68 @@
+"""Which page answers which address."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from serve_apps.pages import identity
+from serve_apps.pages.accounts import history, home, transfer
+from serve_apps.pages.visit import Page, Pages
+from serve_apps.services import Services
+
+
+class Assets(StaticFiles):
+    """Built style sheets and scripts; an address with a version may be kept for ever."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        kept = b"v=" in scope.get("query_string", b"")
+        response.headers["cache-control"] = (
+            "public, max-age=31536000, immutable" if kept else "public, max-age=300"
+        )
+        return response
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """Every page, and the static files if they are built."""
+    pages = Pages(services)
+
+    def anyone(path: str, get: Page, post: Page | None = None) -> list[BaseRoute]:
+        found: list[BaseRoute] = [Route(path, pages.open(get), methods=["GET"])]
+        if post is not None:
+            found.append(Route(path, pages.open(post), methods=["POST"]))
+        return found
+
+    def member(path: str, get: Page | None, post: Page | None = None) -> list[BaseRoute]:
+        found: list[BaseRoute] = []
+        if get is not None:
+            found.append(Route("/user/{user}/" + path, pages.member(get), methods=["GET"]))
+        if post is not None:
+            found.append(Route("/user/{user}/" + path, pages.member(post), methods=["POST"]))
+        return found
+
+    result = [
+        *anyone("/", identity.front),
+        *anyone("/login", identity.login_form, identity.login),
+        *anyone("/signup", identity.signup_form, identity.signup),
+        *anyone("/logout", identity.logout_form, identity.logout),
+        *member("", home.home),
+        *member("fragments/overview", home.overview_fragment),
+        *member("account/", home.open_form, home.open_account),
+        *member("account/{account}/", home.account),
+        *member("account/{account}/close", None, home.close_account),
+        *member("profile", identity.profile, identity.rename),
+        *member("profile/revoke", None, identity.revoke),
+        *member("transaction/", history.history, transfer.send),
+        *member("transaction/new", transfer.new),
+        *member("transaction/review", None, transfer.review),
+        *member("transaction/edit", None, transfer.edit),
+        *member("fragments/quote", None, transfer.quote_fragment),
+        *member("transaction/export.csv", history.export),
+        *member("transaction/{transfer}/", history.detail),
+    ]
+    if services.config.static_dir:
+        result.append(Mount("/static", Assets(directory=services.config.static_dir)))
+    return result

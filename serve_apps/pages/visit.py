@@ -1,0 +1,220 @@
+"""One request for a page: who makes it, what its form says, and how it is answered.
+
+Holds what every page must get right: the login, the form token, headers, and that a customer's
+pages are for that customer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import jinja2
+import structlog
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from domain.accounts.numbers import parse_customer
+from persistence.database import OUTAGES
+from serve_apps.pages.rendering import NOTICES, make_environment, render
+from serve_apps.services import Services
+from serve_apps.sessions import Principal
+
+log = structlog.get_logger("kontor.pages")
+
+FORM_FIELDS_MAX: Final = 50
+FORM_VALUE_MAX: Final = 4_096
+THEMES: Final = ("kontor", "kontor-dark")
+TITLES: Final = {
+    400: "This cannot be read",
+    403: "This form has expired",
+    404: "There is nothing here",
+    405: "That is not possible here",
+    413: "That is too much at once",
+    422: "Something needs another look",
+    429: "Too many attempts",
+    500: "Something went wrong on our side",
+    503: "Kontor is not available for the moment",
+}
+ADVICE: Final = {
+    400: "The address or the form is not one that Kontor has made.",
+    403: "Nothing was changed. Go back, load the page again and send the form once more.",
+    404: "The address may be mistyped, or the page is not yours to see.",
+    405: "The page exists, but it does not take this kind of request.",
+    413: "Send less in one request.",
+    422: "Go back and check what you entered.",
+    429: "Wait a little, then try again.",
+    500: "Nothing is lost: what was confirmed is stored. Try again, or look at your history first.",
+    503: "Your money is safe and nothing is lost. Try again in a moment.",
+}
+
+
+class Refused(Exception):
+    """The request ends here, with an error page of this status."""
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(message or TITLES[status])
+        self.status = status
+        self.message = message
+
+
+class Visit:
+    """A request with everything that a page's handler needs."""
+
+    def __init__(
+        self,
+        services: Services,
+        environment: jinja2.Environment,
+        request: Request,
+        principal: Principal | None,
+    ) -> None:
+        self.services = services
+        self.request = request
+        self.principal = principal
+        self._environment = environment
+
+    @property
+    def user(self) -> int:
+        """The customer whose page it is; only where a login was required."""
+        assert self.principal is not None
+        return self.principal.user
+
+    @property
+    def home(self) -> str:
+        """The address of the customer's home page."""
+        return f"/user/{self.user}/"
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The parameters of the URL."""
+        return self.request.query_params
+
+    @property
+    def by_htmx(self) -> bool:
+        """Whether htmx asks, which shows a part of the answer in the page that is open."""
+        return self.request.headers.get("hx-request") == "true"
+
+    async def form(self) -> dict[str, str]:
+        """The form's texts, trimmed. Raises ``Refused`` unless one of our own pages sent it."""
+        async with self.request.form(max_files=0, max_fields=FORM_FIELDS_MAX) as data:
+            fields = {
+                name: value.strip() if name != "password" else value
+                for name, value in data.items()
+                if isinstance(value, str)
+            }
+        if any(len(value) > FORM_VALUE_MAX for value in fields.values()):
+            raise Refused(413)
+        security = self.services.security
+        if not security.form_valid(self.request, self.principal, fields.get("csrf")):
+            raise Refused(403)
+        return fields
+
+    def page(self, template: str, http_status: int = 200, **values: Any) -> Response:
+        """Answer with a page."""
+        token = self.services.security.form_token(self.request, self.principal)
+        theme = self.request.cookies.get("theme", "")
+        content = render(
+            self._environment,
+            template,
+            {
+                "principal": self.principal,
+                "home_url": self.home if self.principal else "/",
+                "csrf": token.value,
+                "theme": theme if theme in THEMES else "",
+                "path": self.request.url.path,
+                "notice": NOTICES.get(self.query.get("notice", ""), ""),
+                **values,
+            },
+        )
+        response = HTMLResponse(content, http_status)
+        response.headers["cache-control"] = "no-store"
+        token.attach(response)
+        return response
+
+    def go(self, path: str, **query: str) -> Response:
+        """Send the browser to another of our pages."""
+        url = f"{path}?{urlencode(query)}" if query else path
+        if self.by_htmx:
+            return Response(status_code=200, headers={"HX-Redirect": url})
+        return RedirectResponse(url, 303)
+
+    def to_login(self) -> Response:
+        """Send the browser to the login, and afterwards back."""
+        url = self.request.url
+        back = url.path + (f"?{url.query}" if url.query else "")
+        if self.request.method != "GET" or "/fragments/" in url.path:
+            return self.go("/login")
+        return self.go("/login?next=" + quote(back, safe=""))
+
+    def error(self, status: int, message: str = "", retry_after: str = "") -> Response:
+        """Answer with an error page; inside a page that htmx works on, a whole new one."""
+        response = self.page(
+            "error.html",
+            status,
+            status=status,
+            title=TITLES.get(status, TITLES[500]),
+            advice=message or ADVICE.get(status, ADVICE[500]),
+        )
+        if retry_after or status == 503:
+            response.headers["retry-after"] = retry_after or "5"
+        if self.by_htmx:
+            response.headers["HX-Retarget"] = "#main"
+            response.headers["HX-Reselect"] = "#main"
+            response.headers["HX-Reswap"] = "outerHTML"
+        return response
+
+
+Page = Callable[[Visit], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Pages:
+    """Makes endpoints of pages."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._environment = make_environment(services.config.static_dir)
+
+    async def visit(self, request: Request) -> Visit:
+        """The request with whoever makes it."""
+        principal = await self._services.security.current(request)
+        return Visit(self._services, self._environment, request, principal)
+
+    def anonymous_visit(self, request: Request) -> Visit:
+        """The request without looking up who makes it, for when that may be what failed."""
+        return Visit(self._services, self._environment, request, None)
+
+    def open(self, page: Page) -> Endpoint:
+        """An endpoint for everybody."""
+
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(request, page)
+
+        return endpoint
+
+    def member(self, page: Page) -> Endpoint:
+        """An endpoint for the customer whose number is in the path; for others it is not there."""
+
+        async def guarded(visit: Visit) -> Response:
+            if visit.principal is None:
+                return visit.to_login()
+            if parse_customer(visit.request.path_params["user"]) != visit.principal.user:
+                raise Refused(404)
+            return await page(visit)
+
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(request, guarded)
+
+        return endpoint
+
+    async def _answer(self, request: Request, page: Page) -> Response:
+        visit = self.anonymous_visit(request)
+        try:
+            visit = await self.visit(request)
+            return await page(visit)
+        except Refused as refused:
+            return visit.error(refused.status, refused.message)
+        except OUTAGES as error:
+            log.warning("page_not_available", path=request.url.path, error=repr(error))
+            return visit.error(503)
