@@ -116,10 +116,19 @@ class Journal:
         self.stream = stream
         self.epoch = 0
 
-    async def take_over(self) -> int:
-        """Become the stream's only writer: whoever held it before is fenced from now on."""
+    async def take_over(self, endpoint: tuple[str, int, bytes] | None = None) -> int:
+        """Become the stream's only writer: whoever held it before is fenced from now on.
+
+        ``endpoint`` (host, port, token) tells callers where to find the new owner.
+        """
+        host, port, token = endpoint or (None, None, None)
         epoch = await self.pool.fetchval(
-            "UPDATE streams SET epoch = epoch + 1 WHERE stream = $1 RETURNING epoch", self.stream
+            "UPDATE streams SET epoch = epoch + 1, host = $2, port = $3, token = $4"
+            " WHERE stream = $1 RETURNING epoch",
+            self.stream,
+            host,
+            port,
+            token,
         )
         if epoch is None:
             raise Corrupt(f"There is no stream {self.stream}.")
@@ -287,6 +296,14 @@ async def slot_map(pool: Pool, kind: str) -> list[str]:
     """The owner of each slot, by slot number; empty when the kind has no streams yet."""
     rows = await pool.fetch("SELECT stream FROM slots WHERE kind = $1 ORDER BY slot", kind)
     return [row["stream"] for row in rows]
+
+
+async def endpoint_of(pool: Pool, stream: str) -> tuple[str, int, bytes] | None:
+    """Host, port and token of the stream's present owner; ``None`` when nobody has taken it."""
+    row = await pool.fetchrow("SELECT host, port, token FROM streams WHERE stream = $1", stream)
+    if row is None or row["host"] is None:
+        return None
+    return row["host"], row["port"], row["token"]
 
 
 async def streams(pool: Pool) -> list[tuple[str, str, int]]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 import ray
 import structlog
 
-from actors.durable.link import Outlet, Turnstile
+from actors.durable.channel import DELIVER, ChannelServer, NoAnswer
+from actors.durable.link import Outlet
 from actors.durable.partition import Options, Partition, Projection
 from actors.durable.records import Codec
-from actors.durable.routing import SlotMap
+from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
 from domain.durable import Machine
 from persistence.database import OUTAGES, DatabaseUnavailable, Pool, open_pool
 from persistence.journal import Journal
@@ -49,7 +50,7 @@ class DurableActor:
 
     def __init__(self, config: ActorConfig) -> None:
         self.config = config
-        self._turnstile = Turnstile()
+        self._server = ChannelServer(self._handle)
         self._partition: Partition | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._pool: Pool | None = None
@@ -83,22 +84,6 @@ class DurableActor:
 
     # -- called by Ray --------------------------------------------------------------------
 
-    async def call(self, origin: str, seq: int, payload: bytes) -> bytes:
-        """A batch of a gateway's commands (see ``RequestLink``); answers their replies."""
-        partition = await self._running()
-        codec = self._codec
-        commands = codec.decode_commands(payload)
-        await self._turnstile.enter(origin, seq)
-        await partition.ready()
-        replies = partition.submit(commands)
-        self._turnstile.passed(origin, seq)
-        return codec.encode(await replies)
-
-    async def deliver(self, payload: bytes) -> bytes:
-        """A shipment of another partition (see ``Outlet``); answers its outcomes."""
-        partition = await self._running()
-        return self._codec.encode(await partition.receive(self._codec.decode_shipment(payload)))
-
     async def describe(self) -> dict[str, Any]:
         """The actor's condition, for operators; never waits for the database."""
         about = {"actor": repr(self), "kind": self.config.kind, "pid": os.getpid()}
@@ -112,23 +97,34 @@ class DurableActor:
             await self._partition.stop()
         for task in self._tasks:
             task.cancel()
+        self._server.close()
         if self._pool is not None:
             await self._pool.close()
 
     # -- inside ---------------------------------------------------------------------------
 
-    async def _running(self) -> Partition:
-        if self._partition is None:
-            await asyncio.shield(self._starting)
-        assert self._partition is not None
-        return self._partition
+    def _handle(self, kind: int, payload: bytes) -> Awaitable[bytes]:
+        """A batch of a gateway's commands, or a shipment of another partition."""
+        partition = self._partition
+        if partition is None or partition.state != "running":
+            raise_later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            raise_later.set_exception(NoAnswer("not ready"))
+            return raise_later
+        if kind == DELIVER:
+            return self._encoded(partition.receive(self._codec.decode_shipment(payload)))
+        return self._encoded(partition.submit(self._codec.decode_commands(payload)))
+
+    async def _encoded(self, answers: Awaitable[list[Any]]) -> bytes:
+        return self._codec.encode(await answers)
 
     async def _start(self) -> None:
         config = self.config
         self._pool = pool = await _insist_on_pool(config.database_url, config.stream)
         slots = SlotMap(pool, config.kind)
         await slots.load()
+        self._slots = slots
         self._codec = self.codec()
+        endpoint = await self._server.start(_node_address())
         self._partition = Partition(
             journal=Journal(pool, config.kind, config.stream),
             machine=self.machine(),
@@ -139,6 +135,7 @@ class DurableActor:
             clock=now_us,
             published=self.publisher(),
             options=config.options,
+            endpoint=endpoint,
         )
         self._tasks = [
             asyncio.create_task(self._run(self._partition)),
@@ -162,11 +159,18 @@ class DurableActor:
                     log.info("sweep is put off", stream=self.config.stream, error=str(error))
 
     def _outlet(self, stream: str) -> Outlet:
-        async def deliver(payload: bytes) -> bytes:
-            answer: bytes = await actor_handle(stream).deliver.remote(payload)
-            return answer
+        assert self._pool is not None
+        channel = channel_to(self._pool, stream)
+
+        def deliver(payload: bytes) -> Awaitable[bytes]:
+            return channel.request(DELIVER, payload, REQUEST_TIMEOUT_S)
 
         return Outlet(deliver, self._codec.encode, self._codec.decode_outcomes)
+
+
+def _node_address() -> str:
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return address
 
 
 async def _insist_on_pool(database_url: str, name: str) -> Pool:
@@ -177,17 +181,6 @@ async def _insist_on_pool(database_url: str, name: str) -> Pool:
         except DatabaseUnavailable as error:
             log.warning("no database yet", error=str(error))
             await asyncio.sleep(0.2)
-
-
-_handles: dict[str, Any] = {}
-
-
-def actor_handle(name: str) -> Any:
-    """The handle of a named actor, kept: looking it up needs Ray's control store."""
-    handle = _handles.get(name)
-    if handle is None:
-        handle = _handles[name] = ray.get_actor(name)
-    return handle
 
 
 def start_actor(actor: type[DurableActor], config: ActorConfig, *args: Any) -> Any:

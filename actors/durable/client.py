@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from actors.durable.actor import actor_handle
+from actors.durable.channel import CALL, Channel
 from actors.durable.link import RequestLink
 from actors.durable.records import Codec
-from actors.durable.routing import SlotMap
+from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
 from domain.durable import Machine, Moved, Unavailable
 from persistence.database import Pool
 
@@ -29,10 +29,12 @@ class DurableClient:
     def __init__(
         self, pool: Pool, kind: str, machine: Machine[Any], codec: Codec[Any, Any]
     ) -> None:
+        self._pool = pool
         self._slots = SlotMap(pool, kind)
         self._machine = machine
         self._codec = codec
         self._links: dict[str, RequestLink] = {}
+        self._channels: dict[str, Channel] = {}
 
     async def open(self) -> None:
         """Read the slot map."""
@@ -42,6 +44,8 @@ class DurableClient:
         """End the links."""
         for link in self._links.values():
             await link.close()
+        for channel in self._channels.values():
+            channel.close()
 
     async def call(self, command: Any, *, timeout_s: float = 10.0) -> Any:
         """Carry out one command; its durable reply."""
@@ -96,10 +100,10 @@ class DurableClient:
     def _link(self, stream: str) -> RequestLink:
         link = self._links.get(stream)
         if link is None:
+            channel = self._channels[stream] = channel_to(self._pool, stream)
 
-            async def call(origin: str, seq: int, payload: bytes) -> bytes:
-                answer: bytes = await actor_handle(stream).call.remote(origin, seq, payload)
-                return answer
+            def deliver(payload: bytes) -> Awaitable[bytes]:
+                return channel.request(CALL, payload, REQUEST_TIMEOUT_S)
 
-            link = self._links[stream] = RequestLink(call, self._codec)
+            link = self._links[stream] = RequestLink(deliver, self._codec)
         return link

@@ -2,32 +2,28 @@
 
 An ``Outlet`` carries messages between partitions: one shipment in flight, everything that gathers
 meanwhile in the next, repeated until answered; the journal behind it makes it at-least-once, the
-receiver's inbox exactly-once in effect. A ``RequestLink`` carries a gateway's commands; a few
-batches may be in flight and a ``Turnstile`` at the other end restores their order, because Ray's
-async actors do not keep it.
+receiver's inbox exactly-once in effect. A ``RequestLink`` carries a gateway's commands, a few
+batches in flight at a time. Both go through a ``Channel``, which keeps order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
 
+from actors.durable.channel import NoAnswer
 from actors.durable.records import Codec, Sent, Shipment
 from domain.durable import Rejection, Unavailable
 
 log = structlog.get_logger(__name__)
 
 Deliver = Callable[[bytes], Awaitable[bytes]]
-"""Bring a shipment to a partition and come back with its encoded outcomes."""
-
-Call = Callable[[str, int, bytes], Awaitable[bytes]]
-"""Bring batch ``seq`` of link ``origin`` to a partition and come back with its replies."""
+"""Bring an encoded shipment or batch to a partition and come back with its encoded answer."""
 
 Confirm = Callable[[Sequence[tuple[int, Rejection | None]]], None]
 
@@ -44,12 +40,10 @@ class Outlet:
         deliver: Deliver,
         encode: Callable[[Any], bytes],
         decode: Callable[[bytes], Sequence[Rejection | None]],
-        timeout_s: float = 10.0,
     ) -> None:
         self._deliver = deliver
         self._encode = encode
         self._decode = decode
-        self._timeout_s = timeout_s
         self._queue: deque[Sent[Any]] = deque()
         self._unsettled: dict[int, None] = {}
         self._wake = asyncio.Event()
@@ -94,43 +88,11 @@ class Outlet:
         delay = _RETRY_FIRST_S
         while True:
             try:
-                answer = await asyncio.wait_for(self._deliver(payload), self._timeout_s)
-                return self._decode(answer)
-            except Exception as error:
+                return self._decode(await self._deliver(payload))
+            except (NoAnswer, OSError) as error:
                 log.info("shipment is repeated", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(delay)
                 delay = min(_RETRY_MAX_S, delay * 2)
-
-
-class Turnstile:
-    """Lets batches of each link through in the order of their numbers."""
-
-    def __init__(self, patience_s: float = 2.0, links_max: int = 1_000) -> None:
-        self._next: dict[str, int] = {}
-        self._early: dict[tuple[str, int], asyncio.Event] = {}
-        self._patience_s = patience_s
-        self._links_max = links_max
-
-    async def enter(self, origin: str, seq: int) -> None:
-        """Wait until all earlier batches of the link have passed; ``TimeoutError`` if they never
-        do, as after a restart of this side, whereupon the link starts anew."""
-        if seq == self._next.get(origin, 0):
-            return
-        event = self._early.setdefault((origin, seq), asyncio.Event())
-        try:
-            await asyncio.wait_for(event.wait(), self._patience_s)
-        finally:
-            self._early.pop((origin, seq), None)
-
-    def passed(self, origin: str, seq: int) -> None:
-        """The batch is in the queue; let the next one in."""
-        self._next.pop(origin, None)
-        self._next[origin] = seq + 1
-        if len(self._next) > self._links_max:
-            del self._next[next(iter(self._next))]
-        waiting = self._early.get((origin, seq + 1))
-        if waiting is not None:
-            waiting.set()
 
 
 class _Call:
@@ -152,26 +114,19 @@ class RequestLink:
 
     def __init__(
         self,
-        call: Call,
+        deliver: Deliver,
         codec: Codec[Any, Any],
         *,
         in_flight_max: int = 2,
         batch_max: int = 2_000,
-        timeout_s: float = 10.0,
     ) -> None:
-        self._call = call
+        self._deliver = deliver
         self._codec = codec
         self._in_flight_max = in_flight_max
         self._batch_max = batch_max
-        self._timeout_s = timeout_s
         self._queue: deque[_Call] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._scheduled = False
-        self._renew()
-
-    def _renew(self) -> None:
-        self._origin = os.urandom(8).hex()
-        self._seq = 0
 
     async def request(self, commands: Sequence[Any]) -> list[Any]:
         """Send commands and wait for their replies, in order."""
@@ -193,8 +148,7 @@ class RequestLink:
                 call = self._queue.popleft()
                 calls.append(call)
                 size += len(call.commands)
-            task = asyncio.create_task(self._carry(calls, self._origin, self._seq))
-            self._seq += 1
+            task = asyncio.create_task(self._carry(calls))
             self._in_flight.add(task)
             task.add_done_callback(self._arrived)
 
@@ -202,17 +156,14 @@ class RequestLink:
         self._in_flight.discard(task)
         self._depart()
 
-    async def _carry(self, calls: list[_Call], origin: str, seq: int) -> None:
+    async def _carry(self, calls: list[_Call]) -> None:
         commands = [command for call in calls for command in call.commands]
         try:
-            payload = self._codec.encode(commands)
-            answer = await asyncio.wait_for(self._call(origin, seq, payload), self._timeout_s)
+            answer = await self._deliver(self._codec.encode(commands))
             replies = self._codec.decode_replies(answer)
-        except Exception as error:
+        except (NoAnswer, OSError) as error:
             log.info("batch has no answer", error=f"{type(error).__name__}: {error}")
             replies = [Unavailable("no answer")] * len(commands)
-            if origin == self._origin:
-                self._renew()
         start = 0
         for call in calls:
             end = start + len(call.commands)

@@ -127,6 +127,7 @@ class Partition:
         clock: Callable[[], int],
         published: Callable[[int, list[tuple[str, Any]]], None],
         options: Options,
+        endpoint: tuple[str, int, bytes] | None = None,
     ) -> None:
         self.journal = journal
         self.options = options
@@ -143,6 +144,7 @@ class Partition:
         self._owner_of = owner_of
         self._clock = clock
         self._published = published
+        self._endpoint = endpoint
         self._slots = bytearray(SLOTS)
         self._hash = b""
         self._inbox: deque[Item] = deque()
@@ -192,6 +194,8 @@ class Partition:
         Raises ``Interrupted`` when the outcome is unknown; send the same again.
         """
         await self._ready.wait()
+        if self._refuses(0):
+            raise Interrupted(self.state)
         messages = shipment.messages
         future = self._waiter()
         batch = Batch(len(messages), _resolver(future))
@@ -431,7 +435,7 @@ class Partition:
         started = time.perf_counter()
         self.state = "recovering"
         self._ready.clear()
-        await self.journal.take_over()
+        await self.journal.take_over(self._endpoint)
         checkpoint = await self.journal.checkpoint()
         work = self._work
         if checkpoint.state:

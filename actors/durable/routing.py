@@ -6,10 +6,14 @@ partition answers ``Moved``.
 
 from __future__ import annotations
 
+from typing import Final
 from zlib import crc32
 
-from persistence.database import Pool
-from persistence.journal import SLOTS, slot_map
+from actors.durable.channel import Channel, Endpoint, NoAnswer
+from persistence.database import OUTAGES, Pool
+from persistence.journal import SLOTS, endpoint_of, slot_map
+
+REQUEST_TIMEOUT_S: Final = 10.0
 
 
 def slot_of(key: str) -> int:
@@ -35,3 +39,18 @@ class SlotMap:
     def owner(self, key: str) -> str:
         """The stream that hosts the entity."""
         return self.owners[crc32(key.encode()) % SLOTS]
+
+
+def channel_to(pool: Pool, stream: str) -> Channel:
+    """A channel to whoever owns the stream."""
+
+    async def lookup() -> Endpoint:
+        try:
+            endpoint = await endpoint_of(pool, stream)
+        except OUTAGES as error:
+            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+        if endpoint is None:
+            raise NoAnswer(f"{stream} has no owner")
+        return Endpoint(*endpoint)
+
+    return Channel(lookup)

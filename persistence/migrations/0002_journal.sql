@@ -1,10 +1,14 @@
 -- The durable runtime: who owns what, what was decided, and where each entity stands.
 
--- One row for each partition; whoever holds the epoch may write.
+-- One row for each partition; whoever holds the epoch may write, and listens at host and port
+-- for callers who prove that they know the token.
 CREATE TABLE streams (
     stream text PRIMARY KEY,
     kind   text   NOT NULL,
-    epoch  bigint NOT NULL DEFAULT 0
+    epoch  bigint NOT NULL DEFAULT 0,
+    host   text,
+    port   integer,
+    token  bytea
 );
 
 CREATE TABLE slots (
