@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from persistence.database import Pool
+from persistence.database import Connection, Pool
 
 SLOTS: Final = 4096
 GENESIS: Final = bytes(32)
@@ -177,9 +177,8 @@ class Journal:
         """The turns since a checkpoint, in order, each held against its hash chain."""
         seq, previous = after.seq, after.hash
         while True:
-            rows = await self.pool.fetch(_READ, self.stream, seq, chunk)
-            for stored in rows:
-                row = _row(stored)
+            rows = await read_journal(self.pool, self.stream, seq, chunk)
+            for row in rows:
                 check_link(row, seq + 1, previous)
                 seq, previous = row.seq, row.hash
                 yield row
@@ -306,7 +305,14 @@ async def endpoint_of(pool: Pool, stream: str) -> tuple[str, int, bytes] | None:
     return row["host"], row["port"], row["token"]
 
 
-async def streams(pool: Pool) -> list[tuple[str, str, int]]:
+async def read_journal(
+    pool: Pool | Connection, stream: str, after: int, limit: int
+) -> list[JournalRow]:
+    """Rows of a stream after a position, in order, as stored."""
+    return [_row(stored) for stored in await pool.fetch(_READ, stream, after, limit)]
+
+
+async def streams(pool: Pool | Connection) -> list[tuple[str, str, int]]:
     """Kind, name and epoch of all streams."""
     rows = await pool.fetch(
         "SELECT kind, stream, epoch FROM streams ORDER BY kind, length(stream), stream"
