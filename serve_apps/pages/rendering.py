@@ -69,10 +69,14 @@ def as_datetime(at: datetime | int) -> datetime:
 
 
 def time_tag(at: datetime | int, form: str = "long") -> Markup:
-    """A ``<time>`` in UTC: ``day``, ``minute``, ``long`` (with seconds) or ``clock``."""
+    """A ``<time>`` in UTC: ``day``, ``short`` (no year if it is this one), ``minute``,
+    ``long`` (with seconds) or ``clock``.
+    """
     moment = as_datetime(at)
+    this_year = moment.year == datetime.now(UTC).year
     patterns = {
         "day": "{0.day} {0:%b %Y}",
+        "short": "{0.day} {0:%b, %H:%M}" if this_year else "{0.day} {0:%b %Y}",
         "minute": "{0.day} {0:%b %Y, %H:%M}",
         "long": "{0.day} {0:%B %Y, %H:%M:%S} UTC",
         "clock": "{0:%H:%M:%S}",

@@ -123,6 +123,7 @@ class Visit:
                 "csrf": token.value,
                 "theme": theme if theme in THEMES else "",
                 "path": self.request.url.path,
+                "here": _here(self.request),
                 "notice": NOTICES.get(self.query.get("notice", ""), ""),
                 **values,
             },
@@ -163,6 +164,15 @@ class Visit:
             response.headers["HX-Reselect"] = "#main"
             response.headers["HX-Reswap"] = "outerHTML"
         return response
+
+
+def _here(request: Request) -> str:
+    """The address of the page without what is said only once."""
+    once = ("notice", "done")
+    query = [
+        (name, value) for name, value in request.query_params.multi_items() if name not in once
+    ]
+    return f"{request.url.path}?{urlencode(query)}" if query else request.url.path
 
 
 Page = Callable[[Visit], Awaitable[Response]]

@@ -13,6 +13,15 @@ document.addEventListener("submit", (event) => {
   form.setAttribute("aria-busy", "true");
 });
 
+// What was wrong with a field is no longer said once the field is changed.
+document.addEventListener("input", (event) => {
+  const field = event.target;
+  if (field.getAttribute("aria-invalid") !== "true") return;
+  field.removeAttribute("aria-invalid");
+  field.classList.remove("input-error", "select-error");
+  document.getElementById(`${field.name}-note`)?.remove();
+});
+
 // Coming back with the back button finds the form usable again.
 addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll(".is-sending")) {
