@@ -189,7 +189,8 @@ class Bank:
         """All customers' states, encoded."""
         return [self._encoded(customer) for customer in sorted(self.customers)]
 
-    def spent(self, customer: int, currency: str = "USD") -> int:
-        """What counts towards the customer's limit today."""
-        view = self.expect(cmd.ReadCustomer(customer), cmd.CustomerView)
-        return next(limit.used for limit in view.limits if limit.currency == currency)
+    def spent(self, customer: int, *, deliver: bool = True) -> int:
+        """What counts towards the customer's limit in US dollars today."""
+        view = self.put(cmd.ReadCustomer(customer), deliver=deliver)
+        assert isinstance(view, cmd.CustomerView)
+        return next(limit.used for limit in view.limits if limit.currency == "USD")
