@@ -1,0 +1,1 @@
+"""Load for a running platform, measured beside peers in the same run."""

@@ -1,0 +1,324 @@
+"""Payments: durable transfers a second, over HTTP, in the cluster and in batches, beside peers.
+
+Every transfer is between two different customers chosen at random among ``customers``; half of
+them cross partitions. The peers run afterwards on the same Postgres, with the same durability:
+pgbench's TPC-B, and the plain alternative to actors, one transaction a transfer that locks both
+rows, as a pgbench script (so without any Python in its way).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import secrets
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from actors.accounts import AccountsClient
+from benchmarks.load import Result, drive, plain, post, summary, until
+from domain.accounts.commands import OpenCustomer, Receipt, Transfer
+from domain.accounts.numbers import account_number
+from persistence.database import Pool, connection, open_pool
+from serve_apps.sessions import TOKEN_PREFIX, new_token, token_hash
+
+BATCH: Final = 8_190
+HOT: Final = 10
+_DEPOSIT: Final = 100_000_000
+_PEER: Final = "kontor_bench_peer"
+
+Progress = Callable[[str], None]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The platform under load; the process is already connected to its Ray."""
+
+    url: str
+    database_url: str
+    redis_url: str
+    ray_address: str
+    postgres_binaries: str
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How hard and how long; ``peers=False`` leaves the peers out."""
+
+    seconds: float = 10.0
+    connections: int = 64
+    customers: int = 10_000
+    peers: bool = True
+
+
+class _Customers:
+    """Customers made for the benchmark, logged in without the cost of their passwords."""
+
+    def __init__(self, count: int) -> None:
+        first = random.randrange(2_000_000_000, 8_000_000_000)
+        self.numbers = list(range(first, first + count))
+        self.tokens = [new_token(TOKEN_PREFIX) for _ in self.numbers]
+
+    async def create(self, pool: Pool, client: AccountsClient) -> None:
+        """Users, API tokens and funded accounts."""
+        now = datetime.now(UTC)
+        await pool.execute(
+            "INSERT INTO users (id, email, name, password_hash, opened_at)"
+            " SELECT n, n || '@bench.invalid', 'Bench', '!', $2 FROM unnest($1::bigint[]) AS n",
+            self.numbers,
+            now,
+        )
+        await pool.execute(
+            "INSERT INTO sessions (token_hash, kind, user_id, csrf, expires_at, idle_s)"
+            " SELECT h, 'api', n, '', $3, 86400 FROM unnest($1::bytea[], $2::bigint[]) AS t (h, n)",
+            [token_hash(token) for token in self.tokens],
+            self.numbers,
+            now + timedelta(days=1),
+        )
+        for start in range(0, len(self.numbers), 2_000):
+            await client.call_many(
+                [
+                    OpenCustomer(
+                        os.urandom(16), b"bench", number, ("USD", "CNY", "EUR"), "USD", _DEPOSIT
+                    )
+                    for number in self.numbers[start : start + 2_000]
+                ]
+            )
+
+    def pair(self, among: int) -> tuple[int, int]:
+        """Two different customers' places among the first ``among``."""
+        source = random.randrange(among)
+        destination = random.randrange(among - 1)
+        return source, destination + (destination >= source)
+
+    def account(self, place: int) -> int:
+        """The dollar account of a customer."""
+        return account_number(self.numbers[place], 0)
+
+    def transfer(self, among: int) -> Transfer:
+        """A command for one transfer."""
+        source, destination = self.pair(among)
+        return Transfer(
+            os.urandom(16),
+            b"bench",
+            self.account(source),
+            self.account(destination),
+            random.randint(1, 500),
+            "USD",
+        )
+
+    def request(self, host: str, among: int) -> bytes:
+        """An HTTP request for one transfer."""
+        source, destination = self.pair(among)
+        body = (
+            f'{{"from":"{self.account(source)}","to":"{self.account(destination)}",'
+            f'"amount":"{random.randint(1, 500) / 100:.2f}"}}'
+        )
+        path = f"/api/user/{self.numbers[source]}/transaction/"
+        return post(host, path, self.tokens[source], body.encode(), key=secrets.token_urlsafe(12))
+
+    def batch_request(self, host: str, source: int) -> bytes:
+        """An HTTP request for a full batch of one customer's transfers."""
+        sender = str(self.account(source))
+        transfers = []
+        for _ in range(BATCH):
+            other = random.randrange(len(self.numbers) - 1)
+            transfers.append(
+                {
+                    "id": secrets.token_urlsafe(9),
+                    "from": sender,
+                    "to": str(self.account(other + (other >= source))),
+                    "amount": "0.01",
+                }
+            )
+        path = f"/api/user/{self.numbers[source]}/transaction/batch/"
+        body = msgspec.json.encode({"transfers": transfers})
+        return post(host, path, self.tokens[source], body)
+
+
+async def _over_http(target: Target, options: Options, customers: _Customers, among: int) -> Result:
+    place = urlsplit(target.url)
+    host, port = place.hostname or "127.0.0.1", place.port or 80
+    for seconds in (min(3.0, options.seconds), options.seconds):
+        deadline = time.perf_counter() + seconds
+        result = await drive(
+            host,
+            port,
+            [until(deadline, lambda: customers.request(place.netloc, among))] * options.connections,
+        )
+    return result
+
+
+async def _batches(target: Target, customers: _Customers, rounds: int) -> Result:
+    """Full batches, four senders at a time; the requests are made before the clock starts."""
+    place = urlsplit(target.url)
+    host, port = place.hostname or "127.0.0.1", place.port or 80
+    codes: Counter[str] = Counter()
+
+    def keep(status: int, body: bytes) -> None:
+        if status == 200:
+            for answer in msgspec.json.decode(body)["results"]:
+                codes[answer["code"]] += 1
+        else:
+            codes[str(status)] += BATCH
+
+    for count in (1, rounds):
+        ready = [
+            [customers.batch_request(place.netloc, 100 + sender) for _ in range(count)]
+            for sender in range(4)
+        ]
+        codes.clear()
+        sources = [
+            (lambda requests=requests: requests.pop() if requests else None) for requests in ready
+        ]
+        bodies: list[tuple[int, bytes]] = []
+
+        def collect(status: int, body: bytes, bodies: list[tuple[int, bytes]] = bodies) -> None:
+            bodies.append((status, body))
+
+        result = await drive(host, port, sources, keep=collect)
+        for status, body in bodies:
+            keep(status, body)
+    transfers = sum(codes.values())
+    return msgspec.structs.replace(
+        result,
+        requests=transfers,
+        per_second=round(transfers / result.seconds, 1),
+        statuses=dict(codes),
+    )
+
+
+async def _in_cluster(
+    client: AccountsClient, options: Options, customers: _Customers, in_flight: int
+) -> Result:
+    latencies: list[float] = []
+    statuses: Counter[str] = Counter()
+    deadline = 0.0
+
+    async def work() -> None:
+        while (started := time.perf_counter()) < deadline:
+            reply = await client.call(customers.transfer(options.customers))
+            latencies.append(time.perf_counter() - started)
+            statuses["ok" if isinstance(reply, Receipt) else type(reply).__name__] += 1
+
+    for seconds in (min(2.0, options.seconds), options.seconds):
+        latencies.clear()
+        statuses.clear()
+        started = time.perf_counter()
+        deadline = started + seconds
+        await asyncio.gather(*(work() for _ in range(in_flight)))
+    return summary(latencies, time.perf_counter() - started, dict(statuses))
+
+
+_LOCKING: Final = r"""\set a random(1, :accounts)
+\set b random(1, :accounts)
+BEGIN;
+SELECT balance FROM plain_accounts WHERE id IN (:a, :b) ORDER BY id FOR UPDATE;
+UPDATE plain_accounts SET balance = balance - 1 WHERE id = :a;
+UPDATE plain_accounts SET balance = balance + 1 WHERE id = :b;
+INSERT INTO plain_transfers (source, destination, amount) VALUES (:a, :b, 1);
+COMMIT;
+"""
+
+
+async def _peers(target: Target, options: Options) -> dict[str, Any]:
+    async with connection(target.database_url, name="bench") as admin:
+        await admin.execute(f"DROP DATABASE IF EXISTS {_PEER}")
+        await admin.execute(f"CREATE DATABASE {_PEER}")
+    try:
+        name = urlsplit(target.database_url).path.lstrip("/")
+        url = target.database_url.replace(f"/{name}", f"/{_PEER}", 1)
+        async with connection(url, name="bench") as peer:
+            await peer.execute(
+                "CREATE TABLE plain_accounts (id bigint PRIMARY KEY, balance bigint NOT NULL);"
+                "CREATE TABLE plain_transfers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+                " source bigint, destination bigint, amount bigint,"
+                " at timestamptz DEFAULT now());"
+                "CREATE INDEX ON plain_transfers (source, at);"
+                "CREATE INDEX ON plain_transfers (destination, at);"
+            )
+            await peer.execute(
+                "INSERT INTO plain_accounts SELECT n, 100000000 FROM generate_series(1, $1) AS n",
+                options.customers,
+            )
+        pgbench = [str(Path(target.postgres_binaries) / "pgbench"), "-n", "-M", "prepared"]
+        load = ["-c", str(min(32, options.connections)), "-j", "1", "-T", str(int(options.seconds))]
+        await asyncio.to_thread(_output, [pgbench[0], "-i", "-q", "-s", "10", url])
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+            script.write(_LOCKING)
+            script.flush()
+            locking = [*pgbench, *load, "-f", script.name, "-D", f"accounts={options.customers}"]
+            return {
+                "pgbench_tpcb": await asyncio.to_thread(_pgbench, [*pgbench, *load, url]),
+                "plain_sql": await asyncio.to_thread(_pgbench, [*locking, url]),
+            }
+    finally:
+        async with connection(target.database_url, name="bench") as admin:
+            await admin.execute(f"DROP DATABASE IF EXISTS {_PEER} WITH (FORCE)")
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _pgbench(command: Sequence[str]) -> dict[str, float]:
+    output = _output(command)
+    rate = re.search(r"tps = ([0-9.]+)", output)
+    latency = re.search(r"latency average = ([0-9.]+)", output)
+    if rate is None or latency is None:
+        raise RuntimeError(f"pgbench said nothing to measure: {output}")
+    return {"per_second": float(rate[1]), "mean_ms": float(latency[1])}
+
+
+async def _run(target: Target, options: Options, progress: Progress) -> dict[str, Any]:
+    pool = await open_pool(target.database_url, name="bench", size_max=2)
+    client = await AccountsClient.connect(target.database_url, name="bench")
+    results: dict[str, Any] = {}
+    try:
+        progress(f"{options.customers} customers")
+        customers = _Customers(options.customers)
+        await customers.create(pool, client)
+        progress("single transfers over HTTP")
+        results["http"] = await _over_http(target, options, customers, options.customers)
+        progress(f"single transfers over HTTP among {HOT} hot accounts")
+        results["http_hot"] = await _over_http(target, options, customers, HOT)
+        progress("batches over HTTP")
+        results["http_batch"] = await _batches(target, customers, 8)
+        progress("single transfers in the cluster")
+        results["cluster"] = await _in_cluster(client, options, customers, options.connections)
+        if options.peers:
+            progress("peers on the same Postgres")
+            results["peers"] = await _peers(target, options)
+    finally:
+        await client.close()
+        await pool.close()
+    return _with_ratios(plain(results), options)
+
+
+def _with_ratios(results: dict[str, Any], options: Options) -> dict[str, Any]:
+    rate = results["http"]["per_second"]
+    ratios = {"hot_to_uniform": round(results["http_hot"]["per_second"] / rate, 2)}
+    for name, peer in results.get("peers", {}).items():
+        for ours in ("http", "cluster", "http_batch"):
+            ratio = results[ours]["per_second"] / peer["per_second"]
+            ratios[f"{ours}_to_{name}"] = round(ratio, 2)
+    return {
+        "benchmark": "payments",
+        "options": plain(options),
+        "processors": os.cpu_count(),
+        "results": results,
+        "ratios": ratios,
+    }
+
+
+def run(target: Target, options: Options, progress: Progress = lambda step: None) -> dict[str, Any]:
+    """Run all scenarios one after the other; rates are durable transfers a second."""
+    return asyncio.run(_run(target, options, progress))
