@@ -23,6 +23,8 @@ class Code(StrEnum):
     """The amount is larger than one movement may be."""
     REFERENCE_TOO_LONG = "reference_too_long"
     """The reference has more than 140 characters."""
+    TEXT_INVALID = "text_invalid"
+    """A reference, purpose or name has control characters in it."""
     SAME_ACCOUNT = "same_account"
     """Source and destination are the same account."""
     UNKNOWN_CUSTOMER = "unknown_customer"

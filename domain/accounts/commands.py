@@ -120,7 +120,9 @@ class ReserveHold(_Wire, frozen=True, tag=7):
 class PostHold(_Wire, frozen=True, tag=8):
     """Move a held amount, or a part of it, to an account of the same currency.
 
-    With ``release`` the rest goes back to the account at once, else it stays held.
+    To another customer it costs a fee, out of the hold as well, and counts towards the limit of
+    the day. With ``release`` the rest goes back to the account at once, else it stays held. A
+    freeze does not stop what was held before it.
     """
 
     id: bytes
@@ -170,7 +172,6 @@ class Credit(_Wire, frozen=True, tag=12):
     rate: int | None = None
     reference: str = ""
     group: bytes | None = None
-    limited: bool = True
 
 
 class PrepareCredit(_Wire, frozen=True, tag=13):

@@ -90,10 +90,7 @@ class TransferDelivered(_Event, frozen=True, tag=7):
 
 
 class TransferReturned(_Event, frozen=True, tag=8):
-    """The destination refused; amount and fee are back on ``source``.
-
-    ``limited`` is that of the ``TransferSent``: whether it had counted towards the limit.
-    """
+    """The destination refused; amount and fee are back on ``source``."""
 
     transfer: bytes
     source: int
@@ -105,7 +102,6 @@ class TransferReturned(_Event, frozen=True, tag=8):
     credited_currency: str
     reason: str
     day: int
-    limited: bool = True
 
 
 class HoldReserved(_Event, frozen=True, tag=9):

@@ -13,27 +13,30 @@ from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts.codes import Code
 from domain.accounts.commands import AccountStatus, TransferStatus
+from domain.accounts.guards import (
+    DAY_US,
+    bad_text,
+    cannot_arrive,
+    cannot_leave,
+    has_control,
+    over_limit,
+    reject,
+)
+from domain.accounts.holds import HoldDecisions
 from domain.accounts.linked import LinkedDecisions, waits_in_group
 from domain.accounts.numbers import ACCOUNTS_MAX, account_number, customer_of
 from domain.accounts.policy import Policy, transfer_fee
-from domain.accounts.state import APPLY, Account, Customer, house_postings, postings, spent_on
+from domain.accounts.state import APPLY, Account, Customer, house_postings, postings
 from domain.accounts.views import account_view, customer_view, receipt
 from domain.durable import Decision, Message, Posting, Rejection
 from domain.money import AMOUNT_MAX, CURRENCIES, convert
 
-DAY_US: Final = 86_400_000_000
-REFERENCE_MAX: Final = 140
 NAME_MAX: Final = 40
 
 _ACCEPTED: Final = Decision()
 
 
-def reject(code: Code, **fields: object) -> Rejection:
-    """A rejection with its fields as text."""
-    return Rejection(code.value, {name: str(value) for name, value in fields.items()})
-
-
-class AccountsMachine(LinkedDecisions):
+class AccountsMachine(LinkedDecisions, HoldDecisions):
     """The accounts context as ``domain.durable.Machine``; the key is the customer number."""
 
     def __init__(self, policy: Policy) -> None:
@@ -142,6 +145,8 @@ class AccountsMachine(LinkedDecisions):
     def _open_account(
         self, state: Customer, command: cmd.OpenAccount, now: int
     ) -> Decision | Rejection:
+        if has_control(command.name):
+            return reject(Code.TEXT_INVALID)
         if not state.accounts:
             return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
         if command.currency not in CURRENCIES:
@@ -211,7 +216,7 @@ class AccountsMachine(LinkedDecisions):
         sent = self.judge_transfer(state, command, now)
         if type(sent) is Rejection:
             return sent
-        return self._send(state, sent, now)
+        return self.send(state, sent, now)
 
     def judge_transfer(
         self, state: Customer, command: cmd.Transfer, now: int
@@ -224,8 +229,9 @@ class AccountsMachine(LinkedDecisions):
             return reject(Code.AMOUNT_NOT_POSITIVE)
         if amount > AMOUNT_MAX:
             return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
-        if len(command.reference) > REFERENCE_MAX:
-            return reject(Code.REFERENCE_TOO_LONG, maximum=REFERENCE_MAX)
+        refused = bad_text(command.reference)
+        if refused is not None:
+            return refused
         if command.source == command.destination:
             return reject(Code.SAME_ACCOUNT, account=command.source)
         source = state.accounts.get(command.source)
@@ -234,11 +240,11 @@ class AccountsMachine(LinkedDecisions):
         own = customer_of(command.destination) == customer_of(command.source)
         if not command.destination_currency or (own and command.destination not in state.accounts):
             return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
-        refused = _cannot_leave(source)
+        refused = cannot_leave(source)
         if refused is not None:
             return refused
         if own:
-            refused = _cannot_arrive(state, command.destination, command.destination_currency)
+            refused = cannot_arrive(state, command.destination, command.destination_currency)
             if refused is not None:
                 return refused
         credited, rate = amount, None
@@ -256,7 +262,7 @@ class AccountsMachine(LinkedDecisions):
         fee = 0 if own else transfer_fee(self.policy, amount, source.currency)
         day = now // DAY_US
         if not own:
-            refused = self._over_limit(state, source.currency, amount, day)
+            refused = over_limit(self.policy, state, source.currency, amount, day)
             if refused is not None:
                 return refused
         if source.available < amount + fee:
@@ -282,20 +288,7 @@ class AccountsMachine(LinkedDecisions):
             not own,
         )
 
-    def _over_limit(
-        self, state: Customer, currency: str, amount: int, day: int
-    ) -> Rejection | None:
-        limit = state.limits.get(currency, self.policy.daily_limits.get(currency))
-        if limit is None:
-            return None
-        used = spent_on(state, currency, day)
-        if used + amount <= limit:
-            return None
-        return reject(
-            Code.DAILY_LIMIT_EXCEEDED, limit=limit, remaining=limit - used, currency=currency
-        )
-
-    def _send(self, state: Customer, sent: ev.TransferSent, now: int) -> Decision:
+    def send(self, state: Customer, sent: ev.TransferSent, now: int) -> Decision:
         """Carry out a judged transfer: at once between own accounts, by message to others."""
         if sent.destination in state.accounts:
             received = ev.TransferReceived(
@@ -321,14 +314,13 @@ class AccountsMachine(LinkedDecisions):
             sent.rate,
             sent.reference,
             group,
-            sent.limited,
         )
         return Message(str(customer_of(sent.destination)), credit)
 
     def _credit(self, state: Customer, message: cmd.Credit, now: int) -> Decision | Rejection:
         promised = message.transfer in state.promised
         if not promised:
-            refused = _cannot_arrive(state, message.destination, message.currency)
+            refused = cannot_arrive(state, message.destination, message.currency)
             if refused is not None:
                 return refused
         return Decision(
@@ -363,7 +355,6 @@ class AccountsMachine(LinkedDecisions):
                 message.currency,
                 outcome.code,
                 message.at // DAY_US,
-                message.limited,
             )
         if message.group is not None:
             return Decision([event])
@@ -384,102 +375,6 @@ class AccountsMachine(LinkedDecisions):
         )
         return Decision([event], reply, answers=message.transfer, durable=outcome is None)
 
-    # -- holds ----------------------------------------------------------------------------
-
-    def _reserve(self, state: Customer, command: cmd.ReserveHold, now: int) -> Decision | Rejection:
-        if command.amount <= 0:
-            return reject(Code.AMOUNT_NOT_POSITIVE)
-        if command.amount > AMOUNT_MAX:
-            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
-        if len(command.purpose) > REFERENCE_MAX:
-            return reject(Code.REFERENCE_TOO_LONG, maximum=REFERENCE_MAX)
-        account = state.accounts.get(command.account)
-        if account is None:
-            return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=command.account)
-        refused = _cannot_leave(account)
-        if refused is not None:
-            return refused
-        if not now < command.expires_at <= now + self.policy.hold_days_max * DAY_US:
-            return reject(Code.EXPIRY_INVALID, days_max=self.policy.hold_days_max)
-        if account.available < command.amount:
-            return reject(
-                Code.INSUFFICIENT_FUNDS,
-                available=account.available,
-                needed=command.amount,
-                currency=account.currency,
-            )
-        if len(state.holds) >= self.policy.holds_max:
-            return reject(Code.TOO_MANY_HOLDS, maximum=self.policy.holds_max)
-        view = cmd.HoldView(
-            command.id, command.account, command.amount, command.expires_at, command.purpose
-        )
-        event = ev.HoldReserved(
-            command.id, command.account, command.amount, command.expires_at, command.purpose
-        )
-        return Decision([event], cmd.HoldReply(view))
-
-    def _post_hold(self, state: Customer, command: cmd.PostHold, now: int) -> Decision | Rejection:
-        if state.groups and waits_in_group(state, command.id):
-            return reject(Code.ID_REUSED)
-        if command.amount <= 0:
-            return reject(Code.AMOUNT_NOT_POSITIVE)
-        if len(command.reference) > REFERENCE_MAX:
-            return reject(Code.REFERENCE_TOO_LONG, maximum=REFERENCE_MAX)
-        hold = state.holds.get(command.hold)
-        if hold is not None and hold.account == command.destination:
-            return reject(Code.SAME_ACCOUNT, account=command.destination)
-        own = customer_of(command.destination) == command.customer
-        if not command.destination_currency or (own and command.destination not in state.accounts):
-            return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
-        if hold is None or hold.expires_at <= now:
-            return reject(Code.HOLD_UNKNOWN)
-        source = state.accounts[hold.account]
-        if own:
-            refused = _cannot_arrive(state, command.destination, source.currency)
-            if refused is not None:
-                return refused
-        if command.destination_currency != source.currency:
-            return reject(Code.CURRENCY_MISMATCH, currency=command.destination_currency)
-        if command.amount > hold.amount:
-            return reject(Code.HOLD_EXCEEDED, held=hold.amount)
-        sent = ev.TransferSent(
-            command.id,
-            command.fingerprint,
-            hold.account,
-            command.destination,
-            command.amount,
-            0,
-            source.currency,
-            command.amount,
-            source.currency,
-            None,
-            command.reference,
-            now // DAY_US,
-            False,
-            command.hold,
-            hold.amount if command.release else command.amount,
-        )
-        return self._send(state, sent, now)
-
-    def _void_hold(self, state: Customer, command: cmd.VoidHold, now: int) -> Decision | Rejection:
-        hold = state.holds.get(command.hold)
-        if hold is None:
-            return reject(Code.HOLD_UNKNOWN)
-        view = cmd.HoldView(command.hold, hold.account, 0, hold.expires_at, hold.purpose)
-        return Decision([ev.HoldEnded(command.hold, hold.account, False)], cmd.HoldReply(view))
-
-    def _expire_holds(
-        self, state: Customer, command: cmd.ExpireHolds, now: int
-    ) -> Decision | Rejection:
-        return Decision(
-            [
-                ev.HoldEnded(hold_id, hold.account, True)
-                for hold_id, hold in state.holds.items()
-                if hold.expires_at <= now
-            ],
-            cmd.Done(),
-        )
-
 
 def _idle(state: Customer, account: Account) -> bool:
     if account.posted or account.held or account.pending or account.expecting:
@@ -487,22 +382,3 @@ def _idle(state: Customer, account: Account) -> bool:
     return not any(
         leg.destination == account.id for group in state.groups.values() for leg in group.legs
     )
-
-
-def _cannot_leave(account: Account) -> Rejection | None:
-    if account.status == AccountStatus.CLOSED:
-        return reject(Code.ACCOUNT_CLOSED, account=account.id)
-    if account.status == AccountStatus.FROZEN:
-        return reject(Code.ACCOUNT_FROZEN, account=account.id)
-    return None
-
-
-def _cannot_arrive(state: Customer, destination: int, currency: str) -> Rejection | None:
-    account = state.accounts.get(destination)
-    if account is None:
-        return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=destination)
-    if account.status == AccountStatus.CLOSED:
-        return reject(Code.DESTINATION_CLOSED, account=destination)
-    if account.currency != currency:
-        return reject(Code.CURRENCY_MISMATCH, currency=currency)
-    return None

@@ -134,7 +134,7 @@ def _transfer_returned(state: Customer, event: ev.TransferReturned) -> None:
     account.posted += event.amount + event.fee
     account.pending -= 1
     day, spent = state.spent.get(event.currency, (0, 0))
-    if event.limited and day == event.day:
+    if day == event.day:
         state.spent[event.currency] = (day, max(0, spent - event.amount))
 
 

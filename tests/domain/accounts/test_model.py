@@ -151,8 +151,10 @@ class AccountsModel(RuleBasedStateMachine):
         reply = self.bank.put(command, deliver=False)
         if not isinstance(reply, Rejection):
             assert self.holds[hold] == "active"
-            assert 0 < amount <= left
-            self.posted[account] -= amount
+            own = customer_of(destination) == customer
+            fee = 0 if own else transfer_fee(POLICY, amount, self.currency(account))
+            assert 0 < amount + fee <= left
+            self.posted[account] -= amount + fee
             sent = cmd.Transfer(command.id, b"", account, destination, amount, "")
             if reply is None:
                 self.waiting[command.id] = sent

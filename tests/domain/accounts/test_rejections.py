@@ -107,6 +107,7 @@ TRANSFER: Table = [
     (Code.AMOUNT_NOT_POSITIVE, fields(amount=-10_000)),
     (Code.AMOUNT_TOO_LARGE, fields(amount=AMOUNT_MAX + 1)),
     (Code.REFERENCE_TOO_LONG, fields(reference="x" * 141)),
+    (Code.TEXT_INVALID, fields(reference="a\0b")),
     (Code.SAME_ACCOUNT, _same_account),
     (Code.UNKNOWN_SOURCE_ACCOUNT, fields(source=account_number(ALICE, 50))),
     (Code.UNKNOWN_DESTINATION_ACCOUNT, fields(destination_currency="")),
@@ -152,6 +153,7 @@ RESERVE: Table = [
     (Code.AMOUNT_NOT_POSITIVE, fields(amount=0)),
     (Code.AMOUNT_TOO_LARGE, fields(amount=AMOUNT_MAX + 1)),
     (Code.REFERENCE_TOO_LONG, fields(purpose="x" * 141)),
+    (Code.TEXT_INVALID, fields(purpose="\ud800")),
     (Code.UNKNOWN_SOURCE_ACCOUNT, fields(account=account_number(ALICE, 50))),
     (Code.ACCOUNT_CLOSED, lambda case: case.status(usd(ALICE), AccountStatus.CLOSED)),
     (Code.ACCOUNT_FROZEN, lambda case: case.status(usd(ALICE), AccountStatus.FROZEN)),
@@ -181,6 +183,10 @@ def post_case() -> Case:
     return case
 
 
+def _limit_of_little(case: Case) -> None:
+    case.alice.limits["USD"] = 4_999
+
+
 def _void(case: Case) -> None:
     del case.alice.holds[HOLD]
 
@@ -196,6 +202,7 @@ def _own_in_other_currency(case: Case) -> None:
 POST: Table = [
     (Code.AMOUNT_NOT_POSITIVE, fields(amount=0)),
     (Code.REFERENCE_TOO_LONG, fields(reference="x" * 141)),
+    (Code.TEXT_INVALID, fields(reference="a\0b")),
     (Code.SAME_ACCOUNT, fields(destination=usd(ALICE), destination_currency="USD")),
     (Code.UNKNOWN_DESTINATION_ACCOUNT, fields(destination_currency="")),
     (Code.UNKNOWN_DESTINATION_ACCOUNT, _unknown_own_destination),
@@ -203,7 +210,8 @@ POST: Table = [
     (Code.DESTINATION_CLOSED, _own_destination_closed),
     (Code.CURRENCY_MISMATCH, _own_in_other_currency),
     (Code.CURRENCY_MISMATCH, fields(destination=eur(BOB), destination_currency="EUR")),
-    (Code.HOLD_EXCEEDED, fields(amount=10_001)),
+    (Code.HOLD_EXCEEDED, fields(amount=9_951)),
+    (Code.DAILY_LIMIT_EXCEEDED, _limit_of_little),
 ]
 
 
@@ -238,6 +246,7 @@ def _many_accounts(case: Case) -> None:
 
 
 OPEN_ACCOUNT: Table = [
+    (Code.TEXT_INVALID, fields(name="a\nb")),
     (Code.UNKNOWN_CUSTOMER, fields(customer=NOBODY)),
     (Code.UNKNOWN_CURRENCY, fields(currency="XXX")),
     (Code.TOO_MANY_ACCOUNTS, _many_accounts),
