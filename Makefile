@@ -34,7 +34,7 @@ check: setup ## lint, format, types and layers
 e2e: setup assets ## the browser tests; needs a Chromium
 	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 
-bench: setup ## payments per second, with peers
+bench: setup assets ## payments per second, with peers
 	@$(BIN)/kontor bench payments $(ARGS)
 
 assets: setup ## build style sheet and scripts, if anything changed

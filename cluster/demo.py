@@ -9,7 +9,7 @@ import structlog
 from domain.durable import Rejection
 
 if TYPE_CHECKING:
-    from serve_apps.application import AppConfig
+    from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.demo")
 

@@ -183,8 +183,7 @@ class EmbeddedPostgres:
             pid = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
             if str(self._data) in process.cmdline():
-                process.send_signal(signal.SIGINT)
-                end_all([process], grace_s=10)
+                end_all([process])
 
 
 class EmbeddedRedis:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from serve_apps.application import AppConfig
+    from serve_apps.services import AppConfig
 
 APPLICATION: Final = "kontor"
 # Each open websocket counts as a request under way.
 _REQUESTS_MAX: Final = 5_000
+_STOP_S: Final = 8.0
+_LOGGING: Final = {"enable_access_log": False, "log_level": "WARNING"}
 
 
 def _builder(config: AppConfig) -> Callable[[], Any]:
@@ -24,16 +28,23 @@ def _builder(config: AppConfig) -> Callable[[], Any]:
     return build_application
 
 
-def run(config: AppConfig, *, host: str, port: int, replicas: int, every_node: bool) -> None:
-    """Start Serve and wait until all replicas answer."""
+def prepare(*, host: str, port: int, every_node: bool) -> None:
+    """Start Serve itself: its controller, and HAProxy on the nodes."""
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location=ProxyLocation.EveryNode if every_node else ProxyLocation.HeadOnly,
         http_options=HTTPOptions(host=host, port=port, keep_alive_timeout_s=75),
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+        logging_config=_LOGGING,
     )
+
+
+def run(config: AppConfig, *, replicas: int) -> None:
+    """Start the application's replicas and wait until all answer."""
+    from ray import serve
+
     ingress = serve.deployment(
         name="Ingress",
         num_replicas=replicas,
@@ -43,12 +54,16 @@ def run(config: AppConfig, *, host: str, port: int, replicas: int, every_node: b
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=5,
         ray_actor_options={"num_cpus": 0},
+        logging_config=_LOGGING,
     )(serve.ingress(_builder(config))())
     serve.run(ingress.bind(), name=APPLICATION, route_prefix="/", blocking=False)
 
 
 def stop() -> None:
-    """Take the application and Serve down."""
+    """Take the application and Serve down; what has not ended by then is left to the caller."""
     from ray import serve
 
-    serve.shutdown()  # type: ignore[no-untyped-call]
+    # Serve would wait 30 s for a controller that hangs, and says so; it may hang alone.
+    waiting = threading.Thread(target=serve.shutdown, daemon=True)
+    waiting.start()
+    waiting.join(_STOP_S)

@@ -7,12 +7,11 @@ end with the thread that started them (see ``cluster.child``).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +29,7 @@ from cluster.settings import Settings
 from persistence.database import open_pool
 
 if TYPE_CHECKING:
-    from serve_apps.application import AppConfig
+    from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.platform")
 
@@ -57,10 +56,10 @@ class Platform:
         self.addresses: Addresses | None = None
         self.config: AppConfig | None = None
         self._report = report
-        self._postgres: EmbeddedPostgres | None = None
+        self.postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
         self._partitions: dict[str, Any] = {}
-        self._claimed = False
+        self.claimed = False
         self._ray = False
         self._serving = False
 
@@ -70,10 +69,10 @@ class Platform:
         """Bring everything up; raises ``StartError``, after which ``stop`` must be called."""
         settings = self.settings
         self.data.claim()
-        self._claimed = True
+        self.claimed = True
+        logs.configure(self.data.logs, settings.log_level, console=True)
         self._end_remains()
         ports.demand(settings.port, settings.host, "KONTOR_PORT")
-        logs.configure(self.data.logs, settings.log_level, console=True)
         os.environ[MARKER] = self.instance
         os.environ[logs.FOLDER_VARIABLE] = str(self.data.logs)
         os.environ[logs.LEVEL_VARIABLE] = settings.log_level
@@ -84,8 +83,12 @@ class Platform:
         with self._step("Ray"):
             self._start_ray()
         self.config = app_config(settings, self.data, database_url, redis_url)
-        with self._step("Account partitions"):
-            asyncio.run(self._start_partitions(database_url, redis_url))
+        with ThreadPoolExecutor(1) as beside:
+            front = beside.submit(self._prepare_ingress)
+            with self._step("Account partitions"):
+                asyncio.run(self._start_partitions(database_url, redis_url))
+            with self._step("Ingress"):
+                front.result()
         with self._step("Pages and API"):
             self._start_ingress(self.config)
         assert self.addresses is not None
@@ -97,7 +100,7 @@ class Platform:
         if remains:
             with self._step(f"Ended {len(remains)} processes of a killed platform"):
                 end_all(remains)
-                end_all(leftovers(self.instance), grace_s=0)
+                end_all(leftovers(self.instance))
         shutil.rmtree(self.folder, ignore_errors=True)
         runtime_folder(self.instance)
 
@@ -105,9 +108,9 @@ class Platform:
         if self.settings.database_url is not None:
             return self.settings.database_url.get_secret_value()
         with self._step("Postgres"):
-            self._postgres = embedded_postgres(self.data)
-            self._postgres.start()
-        return self._postgres.url()
+            self.postgres = embedded_postgres(self.data)
+            self.postgres.start()
+        return self.postgres.url()
 
     def _start_redis(self) -> str:
         if self.settings.redis_url is not None:
@@ -122,8 +125,10 @@ class Platform:
 
     def _start_ray(self) -> None:
         settings = self.settings
-        token = self.data.path / "ray-token"
-        runtime.write_token(token)
+        token = None
+        if settings.ray_address is None:
+            token = self.data.path / "ray-token"
+            runtime.write_token(token)
         if settings.metrics_port is not None:
             ports.demand(settings.metrics_port, "", "KONTOR_METRICS_PORT")
         variables = runtime.environment(
@@ -174,19 +179,21 @@ class Platform:
         finally:
             await pool.close()
 
+    def _prepare_ingress(self) -> None:
+        from cluster import ingress
+
+        self._serving = True
+        ingress.prepare(
+            host=self.settings.host,
+            port=self.settings.port,
+            every_node=self.settings.ray_address is not None,
+        )
+
     def _start_ingress(self, config: AppConfig) -> None:
         from cluster import ingress
 
-        settings = self.settings
-        self._serving = True
         try:
-            ingress.run(
-                config,
-                host=settings.host,
-                port=settings.port,
-                replicas=settings.replicas,
-                every_node=settings.ray_address is not None,
-            )
+            ingress.run(config, replicas=self.settings.replicas)
         except RuntimeError as error:
             log.info("ingress_failed", error=str(error))
             raise StartError(
@@ -212,7 +219,7 @@ class Platform:
 
     async def _watch_servers(self) -> None:
         while True:
-            for server in (self._postgres, self._redis):
+            for server in (self.postgres, self._redis):
                 if server is not None and not server.alive():
                     name = type(server).__name__
                     log.error("server_died", server=name)
@@ -243,16 +250,16 @@ class Platform:
 
     def stop(self) -> None:
         """Take everything down, in the order in which nothing is lost; safe at any point."""
-        if not self._claimed:
+        if not self.claimed:
             return
         addresses.forget(self.data.path)
         if self._ray:
             self._stop_ray()
         if self._redis is not None:
             self._redis.stop()
-        if self._postgres is not None:
-            self._postgres.stop()
-        end_all(leftovers(self.instance), grace_s=2)
+        if self.postgres is not None:
+            self.postgres.stop()
+        end_all(leftovers(self.instance))
         shutil.rmtree(self.folder, ignore_errors=True)
         log.info("stopped")
         self.data.release()
@@ -260,8 +267,7 @@ class Platform:
     def _stop_ray(self) -> None:
         import ray
 
-        # Ray tells on stderr of the tasks that its own shutdown cuts off.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with runtime.silence(self.data.logs / "ray-stop.log"):
             try:
                 if self._serving:
                     from cluster import ingress
@@ -295,7 +301,7 @@ def app_config(
 
     from actors.rates import RateSettings
     from domain.money import parse_amount
-    from serve_apps.application import AppConfig
+    from serve_apps.services import AppConfig
 
     key = settings.secret_key
     return AppConfig(
@@ -307,6 +313,7 @@ def app_config(
         secure_cookies=settings.cookies_are_secure,
         dev_mode=settings.development,
         static_dir=str(Path(assets.STATIC)),
+        access_log=str(data.logs / "access.log"),
         version=importlib.metadata.version("kontor"),
         forwarded_hops=settings.forwarded_hops,
         bonus_currency=settings.bonus_currency,

@@ -119,12 +119,16 @@ def _belongs(process: psutil.Process, instance: str, folder: str) -> bool:
     return any(item.path.startswith(folder) for item in process.open_files())
 
 
-def end_all(processes: Iterable[psutil.Process], *, grace_s: float = 3.0) -> None:
-    """Ask each to end, wait up to ``grace_s``, then kill what is left (stopped ones too)."""
+def end_all(processes: Iterable[psutil.Process], *, grace_s: float = 10.0) -> None:
+    """Kill each, but let a Postgres end its sessions and write, for up to ``grace_s``.
+
+    Nobody else has anything to lose: what counts is in the database.
+    """
     victims = list(processes)
     for process in victims:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
+            is_database = process.name() == "postgres"
+            process.send_signal(signal.SIGINT if is_database else signal.SIGKILL)
     _, alive = psutil.wait_procs(victims, timeout=grace_s)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from cluster.errors import Exit, StartError
 
 NAMESPACE: Final = "kontor"
+HEAD_PORT: Final = 6379
 _OBJECT_STORE_BYTES: Final = 256 * 1024 * 1024
 
 FLAGS: Final[Mapping[str, str]] = {
@@ -48,16 +51,19 @@ CLUSTER_FLAGS: Final[Mapping[str, str]] = {
 
 
 def environment(
-    folder: Path, *, token: Path, metrics_port: int, stats_port: int, replica_ports: range
+    folder: Path, *, token: Path | None, metrics_port: int, stats_port: int, replica_ports: range
 ) -> dict[str, str]:
-    """All variables for one platform whose sockets lie in ``folder``."""
+    """All variables for one platform whose sockets lie in ``folder``.
+
+    Without a ``token`` Ray's own variables say what to show to a cluster that others started.
+    """
     # Ray puts a folder named by the node's id (56 characters) between the folder and the file,
     # and HAProxy takes at most 97 characters for a socket: nothing may be added here.
     return {
         **FLAGS,
         # Nothing is in front of the platform that would have to notice it leaving.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-        "RAY_AUTH_TOKEN_PATH": str(token),
+        **({} if token is None else {"RAY_AUTH_TOKEN_PATH": str(token)}),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -116,6 +122,38 @@ def connect(address: str) -> dict[str, Any]:
         reason = str(error).strip().partition("\n")[0]
         raise StartError(f"Ray at {address} is not available: {reason}", Exit.RAY) from None
     return dict(context.address_info)
+
+
+def node_command(join: str | None, *, dashboard_host: str, dashboard_port: int) -> list[str]:
+    """The command that makes this machine a node of a cluster: its head, or one that joins."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--disable-usage-stats"]
+    if join is not None:
+        return [*command, f"--address={join}", "--block"]
+    dashboard = [f"--dashboard-host={dashboard_host}", f"--dashboard-port={dashboard_port}"]
+    return [*command, "--head", f"--port={HEAD_PORT}", *dashboard]
+
+
+@contextmanager
+def silence(log: Path) -> Iterator[None]:
+    """Send this process's output to ``log``: Ray tells, unasked, of what a shutdown cuts off."""
+    streams = (sys.stdout, sys.stderr)
+    kept = [os.dup(1), os.dup(2)]
+    _flush(streams)
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        _flush(streams)
+        for descriptor, copy in enumerate(kept, start=1):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+def _flush(streams: tuple[TextIO, ...]) -> None:
+    for stream in streams:
+        stream.flush()
 
 
 def _options() -> dict[str, Any]:

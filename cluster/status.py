@@ -33,7 +33,10 @@ class ActorStatus(msgspec.Struct):
 
 def read(addresses: Addresses, data: DataFolder) -> list[ActorStatus]:
     """Ask Ray for its actors, and each durable one for its condition."""
-    runtime.apply({**runtime.FLAGS, "RAY_AUTH_TOKEN_PATH": str(data.path / "ray-token")})
+    token = data.path / "ray-token"
+    runtime.apply(runtime.FLAGS)
+    if token.exists():
+        runtime.apply({"RAY_AUTH_TOKEN_PATH": str(token)})
     runtime.connect(addresses.ray)
     import ray
     from ray.util.state import list_actors

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import sys
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from cluster.errors import Exit, StartError
 from cluster.settings import Settings
+from persistence.database import Pool
 
 app = typer.Typer(
     name="kontor",
@@ -23,6 +26,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+journal = typer.Typer(help="Read and verify the journal.", no_args_is_help=True)
+bench = typer.Typer(help="Measure the platform on this machine.", no_args_is_help=True)
+app.add_typer(journal, name="journal")
+app.add_typer(bench, name="bench")
+Stream = Annotated[str | None, typer.Option(help="One stream, such as accounts/0 (default: all).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -78,6 +86,27 @@ def up(
 
 
 @app.command()
+def node(
+    join: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the head; without it this is the head.")
+    ] = None,
+) -> None:
+    """Make this machine a node of a Ray cluster, with the flags that Kontor needs."""
+    from cluster import logs, runtime
+    from cluster.platform import DASHBOARD_PORT
+
+    chosen = settings()
+    runtime.apply({**runtime.FLAGS, **runtime.CLUSTER_FLAGS})
+    runtime.apply({logs.FOLDER_VARIABLE: str(chosen.data_dir.resolve() / "log")})
+    command = runtime.node_command(
+        join,
+        dashboard_host=chosen.dashboard_host,
+        dashboard_port=chosen.dashboard_port or DASHBOARD_PORT,
+    )
+    os.execv(command[0], command)
+
+
+@app.command()
 def status(as_json: Json = False) -> None:
     """Show each Ray actor: kind, state, what it hosts, journal position, lag, restarts, memory."""
     from cluster import addresses
@@ -92,6 +121,80 @@ def status(as_json: Json = False) -> None:
         show({"platform": msgspec.to_builtins(platform), "actors": msgspec.to_builtins(actors)})
     else:
         Console().print(status_table(platform, actors))
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Prove the books from the database: sums are zero, balances equal replay, nothing is lost."""
+    from cluster import books
+    from cluster.cli.books import ask, show_report
+
+    report = ask(settings(), books.check)
+    if as_json:
+        show(msgspec.to_builtins(report))
+    else:
+        show_report(Console(highlight=False), report)
+    if not report.ok:
+        raise typer.Exit(Exit.PROOF_FAILED)
+
+
+@journal.command("show")
+def journal_show(
+    stream: Stream = None,
+    first: Annotated[int, typer.Option(help="First row to show.", min=1)] = 1,
+    limit: Annotated[int, typer.Option(help="How many rows of each stream.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show rows of the journal, decoded."""
+    from cluster import books
+    from cluster.cli.books import ask, show_rows
+
+    def question(pool: Pool) -> Awaitable[list[dict[str, Any]]]:
+        return books.journal(pool, stream=stream, first=first, limit=limit)
+
+    rows = ask(settings(), question)
+    if as_json:
+        show(rows)
+    else:
+        show_rows(Console(highlight=False), rows)
+
+
+@journal.command("verify")
+def journal_verify(stream: Stream = None, as_json: Json = False) -> None:
+    """Follow the hash chain of each stream and name the first broken link."""
+    from cluster import books
+    from cluster.cli.books import ask, show_chains
+
+    chains = ask(settings(), lambda pool: books.verify(pool, stream=stream))
+    if as_json:
+        show(msgspec.to_builtins(chains))
+    else:
+        show_chains(Console(highlight=False), chains)
+    if not all(chain.ok for chain in chains):
+        raise typer.Exit(Exit.PROOF_FAILED)
+
+
+@bench.command("payments")
+def bench_payments(
+    seconds: Annotated[float, typer.Option(help="Length of each scenario.", min=1)] = 10,
+    connections: Annotated[int, typer.Option(help="HTTP connections.", min=1)] = 64,
+    customers: Annotated[
+        int, typer.Option(help="Customers that pay each other.", min=100)
+    ] = 10_000,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="pgbench and plain SQL in the same run.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Durable transfers a second: over HTTP, in the cluster, in batches, and beside peers."""
+    from cluster.cli.bench import payments
+    from cluster.cli.bench import show as show_result
+
+    result = payments(seconds=seconds, connections=connections, customers=customers, peers=peers)
+    if as_json:
+        show(result)
+    else:
+        show_result(Console(highlight=False), result)
 
 
 @app.command()

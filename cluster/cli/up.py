@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from rich.console import Console
@@ -31,22 +33,32 @@ def up(settings: Settings, *, with_demo: bool = True) -> None:
     def report(step: str, seconds: float) -> None:
         console.print(f"  [green]✓[/] {step} [dim]{seconds:.1f} s[/]")
 
-    console.print(f"[bold]Kontor[/] is starting in {settings.data_dir}")
     platform = Platform(settings, report)
-    _on_signals(_raise_stop)
-    try:
+    console.print(f"[bold]Kontor[/] is starting in {platform.data.path}")
+    with interruptible(platform, console):
         platform.start()
         _on_signals(_raise_stop)  # Ray puts a handler of its own in place
         people = _demo_people(platform, settings) if with_demo else []
         _show(console, platform, people, time.monotonic() - started)
         asyncio.run(_run(platform))
+
+
+@contextmanager
+def interruptible(platform: Platform, console: Console | None = None) -> Iterator[None]:
+    """Stop ``platform`` at the end of the block, however that comes; a signal ends the block."""
+    _on_signals(_raise_stop)
+    try:
+        yield
     except _StopRequested:
         pass
     finally:
         _on_signals(lambda number, frame: None)
-        console.print("Kontor is stopping")
-        platform.stop()
-    console.print("Kontor has stopped")
+        if platform.claimed:
+            if console is not None:
+                console.print("Kontor is stopping")
+            platform.stop()
+            if console is not None:
+                console.print("Kontor has stopped")
 
 
 def _on_signals(handler: object) -> None:

@@ -1,0 +1,69 @@
+"""``kontor check`` and ``kontor journal``: the proof that the books are right, and the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+from rich.console import Console
+from rich.pretty import pprint
+from rich.table import Table
+
+from cluster import books
+from cluster.errors import Exit, StartError
+from cluster.servers import database
+from cluster.settings import Settings
+from persistence.database import DatabaseUnavailable, Pool, open_pool
+
+Result = TypeVar("Result")
+
+
+def ask(settings: Settings, question: Callable[[Pool], Awaitable[Result]]) -> Result:
+    """Put a question to the platform's database, whether or not the platform runs."""
+
+    async def work(url: str) -> Result:
+        pool = await open_pool(url, name="kontor books", size_max=2)
+        try:
+            return await question(pool)
+        finally:
+            await pool.close()
+
+    with database(settings) as url:
+        try:
+            return asyncio.run(work(url))
+        except DatabaseUnavailable as error:
+            raise StartError(str(error), Exit.DATABASE) from None
+        except asyncpg.UndefinedTableError:
+            raise StartError(
+                "The database has no schema yet: run `kontor migrate`", Exit.SCHEMA
+            ) from None
+
+
+def show_report(console: Console, report: books.Report) -> None:
+    """The result of ``kontor check`` for people."""
+    for name, count in report.counts.items():
+        console.print(f"  {name.replace('_', ' ')}: {count:,}")
+    table = Table("Asset", "Sum of all accounts", "In transit")
+    for asset in sorted({*report.sums, *report.in_transit}):
+        in_transit = report.in_transit.get(asset, 0)
+        table.add_row(asset, f"{report.sums.get(asset, 0):,}", f"{in_transit:,}")
+    console.print(table)
+    for finding in report.findings:
+        console.print(f"  [red]✗[/] {finding}")
+    console.print("[green]The books are right.[/]" if report.ok else "[red]The books are wrong.[/]")
+
+
+def show_chains(console: Console, chains: list[books.Chain]) -> None:
+    """The result of ``kontor journal verify`` for people."""
+    for chain in chains:
+        mark = "[green]✓[/]" if chain.ok else "[red]✗[/]"
+        detail = "" if chain.ok else f": first broken link at {chain.broken_at}: {chain.reason}"
+        console.print(f"  {mark} {chain.stream}: {chain.rows:,} rows{detail}")
+
+
+def show_rows(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Journal rows for people."""
+    for row in rows:
+        pprint(row, console=console, expand_all=True)
