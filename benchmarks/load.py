@@ -19,7 +19,10 @@ Source = Callable[[], bytes | None]
 
 
 class Result(msgspec.Struct):
-    """What a scenario measured; latencies in milliseconds, ``statuses`` by HTTP status."""
+    """What a scenario measured; latencies in milliseconds, ``statuses`` by HTTP status.
+
+    ``warm_requests`` counts those of the warm-up too, which is in nothing else.
+    """
 
     requests: int
     seconds: float
@@ -28,6 +31,7 @@ class Result(msgspec.Struct):
     p99_ms: float
     max_ms: float
     statuses: dict[str, int]
+    warm_requests: int = 0
 
 
 def summary(latencies: Iterable[float], seconds: float, statuses: dict[str, int]) -> Result:

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ import msgspec
 
 from actors.accounts import AccountsClient
 from benchmarks.load import Result, drive, plain, post, summary, until
+from benchmarks.processors import per_item, processor_seconds
 from domain.accounts.commands import OpenCustomer, Receipt, Transfer
 from domain.accounts.numbers import account_number
 from persistence.database import Pool, connection, open_pool
@@ -41,13 +42,14 @@ Progress = Callable[[str], None]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The platform under load; the process is already connected to its Ray."""
+    """The platform under load; ``pid`` is the process below which all of it runs."""
 
     url: str
     database_url: str
     redis_url: str
     ray_address: str
     postgres_binaries: str
+    pid: int
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -147,6 +149,7 @@ class _Customers:
 async def _over_http(target: Target, options: Options, customers: _Customers, among: int) -> Result:
     place = urlsplit(target.url)
     host, port = place.hostname or "127.0.0.1", place.port or 80
+    warm = 0
     for seconds in (min(3.0, options.seconds), options.seconds):
         deadline = time.perf_counter() + seconds
         result = await drive(
@@ -154,7 +157,8 @@ async def _over_http(target: Target, options: Options, customers: _Customers, am
             port,
             [until(deadline, lambda: customers.request(place.netloc, among))] * options.connections,
         )
-    return result
+        warm += result.requests
+    return msgspec.structs.replace(result, warm_requests=warm)
 
 
 async def _batches(target: Target, customers: _Customers, rounds: int) -> Result:
@@ -166,7 +170,7 @@ async def _batches(target: Target, customers: _Customers, rounds: int) -> Result
     def keep(status: int, body: bytes) -> None:
         if status == 200:
             for answer in msgspec.json.decode(body)["results"]:
-                codes[answer["code"]] += 1
+                codes[answer.get("code") or answer["status"]] += 1
         else:
             codes[str(status)] += BATCH
 
@@ -191,6 +195,7 @@ async def _batches(target: Target, customers: _Customers, rounds: int) -> Result
     return msgspec.structs.replace(
         result,
         requests=transfers,
+        warm_requests=transfers + 4 * BATCH,
         per_second=round(transfers / result.seconds, 1),
         statuses=dict(codes),
     )
@@ -209,13 +214,16 @@ async def _in_cluster(
             latencies.append(time.perf_counter() - started)
             statuses["ok" if isinstance(reply, Receipt) else type(reply).__name__] += 1
 
+    warm = 0
     for seconds in (min(2.0, options.seconds), options.seconds):
+        warm += len(latencies)
         latencies.clear()
         statuses.clear()
         started = time.perf_counter()
         deadline = started + seconds
         await asyncio.gather(*(work() for _ in range(in_flight)))
-    return summary(latencies, time.perf_counter() - started, dict(statuses))
+    result = summary(latencies, time.perf_counter() - started, dict(statuses))
+    return msgspec.structs.replace(result, warm_requests=warm + result.requests)
 
 
 _LOCKING: Final = r"""\set a random(1, :accounts)
@@ -282,18 +290,29 @@ async def _run(target: Target, options: Options, progress: Progress) -> dict[str
     pool = await open_pool(target.database_url, name="bench", size_max=2)
     client = await AccountsClient.connect(target.database_url, name="bench")
     results: dict[str, Any] = {}
+
+    async def measure(name: str, scenario: Awaitable[Result]) -> None:
+        before = processor_seconds(target.pid)
+        result = await scenario
+        used = per_item(before, processor_seconds(target.pid), result.warm_requests)
+        results[name] = {**plain(result), "processor_us": used}
+        progress(
+            f"  {result.per_second:,.0f}/s, p50 {result.p50_ms} ms, p99 {result.p99_ms} ms,"
+            f" {result.statuses}, us of processor for each: {used}"
+        )
+
     try:
         progress(f"{options.customers} customers")
         customers = _Customers(options.customers)
         await customers.create(pool, client)
         progress("single transfers over HTTP")
-        results["http"] = await _over_http(target, options, customers, options.customers)
+        await measure("http", _over_http(target, options, customers, options.customers))
         progress(f"single transfers over HTTP among {HOT} hot accounts")
-        results["http_hot"] = await _over_http(target, options, customers, HOT)
+        await measure("http_hot", _over_http(target, options, customers, HOT))
         progress("batches over HTTP")
-        results["http_batch"] = await _batches(target, customers, 8)
+        await measure("http_batch", _batches(target, customers, 8))
         progress("single transfers in the cluster")
-        results["cluster"] = await _in_cluster(client, options, customers, options.connections)
+        await measure("cluster", _in_cluster(client, options, customers, options.connections))
         if options.peers:
             progress("peers on the same Postgres")
             results["peers"] = await _peers(target, options)
