@@ -36,6 +36,7 @@ log = structlog.get_logger("kontor.platform")
 DASHBOARD_PORT: Final = 8265
 METRICS_PORT: Final = 9101
 STATS_PORT: Final = 8404
+FALLBACK_PORTS: Final = (8500, 9500)
 _WATCH_S: Final = 0.05
 _PING_EVERY_S: Final = 2.0
 _PING_TIMEOUT_S: Final = 5.0
@@ -136,6 +137,7 @@ class Platform:
             token=token,
             metrics_port=settings.metrics_port or ports.choose(METRICS_PORT),
             stats_port=ports.choose(STATS_PORT),
+            fallback_ports=(ports.choose(FALLBACK_PORTS[0]), ports.choose(FALLBACK_PORTS[1])),
             replica_ports=ports.block(self.instance),
         )
         runtime.apply(variables)

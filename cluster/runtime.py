@@ -51,7 +51,13 @@ CLUSTER_FLAGS: Final[Mapping[str, str]] = {
 
 
 def environment(
-    folder: Path, *, token: Path | None, metrics_port: int, stats_port: int, replica_ports: range
+    folder: Path,
+    *,
+    token: Path | None,
+    metrics_port: int,
+    stats_port: int,
+    fallback_ports: tuple[int, int],
+    replica_ports: range,
 ) -> dict[str, str]:
     """All variables for one platform whose sockets lie in ``folder``.
 
@@ -71,6 +77,8 @@ def environment(
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_ports[0]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_ports[1]),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports.stop - 1),

@@ -48,23 +48,29 @@ def read(addresses: Addresses, data: DataFolder) -> list[ActorStatus]:
             limit=_ACTORS_MAX,
             raise_on_missing_output=False,
         )
-        found = [_of(state) for state in states if state.state != "DEAD"]
-        asyncio.run(_ask(found))
+        living = [state for state in states if state.state != "DEAD"]
+        found = [_of(state) for state in living]
+        durable = [
+            actor
+            for actor, state in zip(found, living, strict=True)
+            if state.ray_namespace == runtime.NAMESPACE
+        ]
+        asyncio.run(_ask(durable))
         return sorted(found, key=lambda actor: (actor.kind, actor.name))
     finally:
         ray.shutdown()
 
 
 def _of(state: Any) -> ActorStatus:
-    kind = str(state.class_name).rpartition(".")[2]
+    kind, _, hosted = str(state.class_name).rpartition(".")[2].partition(":")
     memory = None
     if state.pid and psutil.pid_exists(state.pid):
         memory = psutil.Process(state.pid).memory_info().rss
     return ActorStatus(
-        kind=kind.partition(":")[0],
+        kind=kind,
         name=state.name or "",
         state=str(state.state).lower(),
-        hosts=state.repr_name or state.name or kind,
+        hosts=hosted or state.repr_name or "",
         restarts=int(state.num_restarts or 0),
         pid=state.pid or None,
         memory=memory,
@@ -72,7 +78,7 @@ def _of(state: Any) -> ActorStatus:
 
 
 async def _ask(actors: list[ActorStatus]) -> None:
-    await asyncio.gather(*(_describe(actor) for actor in actors if actor.kind.endswith("Actor")))
+    await asyncio.gather(*(_describe(actor) for actor in actors))
 
 
 async def _describe(actor: ActorStatus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from cluster.addresses import Addresses
@@ -12,9 +13,10 @@ _MIB = 1024 * 1024
 
 def status_table(platform: Addresses, actors: list[ActorStatus]) -> Table:
     """One row for each Ray actor."""
-    table = Table(title=f"Kontor at {platform.url}", title_justify="left")
-    for column in ("Kind", "State", "Hosts"):
-        table.add_column(column)
+    table = Table(title=f"Kontor at {platform.url}", title_justify="left", box=box.SIMPLE)
+    table.add_column("Kind", no_wrap=True)
+    table.add_column("State", no_wrap=True)
+    table.add_column("Hosts")
     for column in ("Position", "Lag", "Restarts", "MiB", "Pid"):
         table.add_column(column, justify="right")
     for actor in actors:
