@@ -40,6 +40,17 @@ COLUMNS: Final = (
 )
 """Sort key, heading and alignment of each column."""
 
+_ORDERS: Final = {
+    "-date": "Newest first",
+    "date": "Oldest first",
+    "-amount": "Largest first",
+    "amount": "Smallest first",
+    "counterparty": "By counterparty",
+    "currency": "By currency",
+    "direction": "By direction",
+    "status": "By status",
+    "-fee": "Highest fee first",
+}
 _CSV_HEADER: Final = (
     "id", "time", "kind", "direction", "status", "account", "counterparty", "counterparty_name",
     "amount", "currency", "fee", "credited", "credited_currency", "rate", "reference",
@@ -93,7 +104,8 @@ async def history(visit: Visit) -> Response:
         following = page.next_cursor
     order = ("-" if descending else "") + sort
     view = await accounts.overview(visit.services, visit.user)
-    return visit.page(
+    current = _url(base, given, sort=order, cursor=visit.query.get("cursor", ""))
+    response = visit.page(
         "accounts/history.html",
         422 if error else 200,
         given=given,
@@ -103,11 +115,23 @@ async def history(visit: Visit) -> Response:
         accounts=view.accounts if isinstance(view, CustomerView) else (),
         currencies=list(CURRENCIES),
         columns=_columns(base, given, sort, descending),
-        orders=COLUMNS,
+        orders=_orders(order),
+        current_url=current,
         next_url=_url(base, given, sort=order, cursor=following) if following else "",
         first_url=_url(base, given, sort=order) if visit.query.get("cursor") else "",
         export_url=_url(f"{base}export.csv", given, sort=order),
     )
+    asked = visit.request.url
+    if visit.by_htmx and current != (f"{asked.path}?{asked.query}" if asked.query else asked.path):
+        response.headers["HX-Push-Url"] = current  # without the fields that were left empty
+    return response
+
+
+def _orders(order: str) -> list[tuple[str, str]]:
+    """What the order can be chosen from, the current one included."""
+    known = {**_ORDERS}
+    known.setdefault(order, order.lstrip("-").title() + (" reversed" if order[0] == "-" else ""))
+    return list(known.items())
 
 
 def _url(base: str, given: Mapping[str, str], **more: str) -> str:

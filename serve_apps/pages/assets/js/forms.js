@@ -55,14 +55,20 @@ document.addEventListener("click", async (event) => {
   await navigator.clipboard.writeText(button.dataset.copy);
   toast("Copied", "");
 });
-document.addEventListener("htmx:after:swap", revealCopyButtons);
+document.addEventListener("htmx:after:swap", (event) => {
+  revealCopyButtons();
+  // A whole new step: start reading at its top.
+  if (event.detail.ctx.target?.id !== "main") return;
+  document.getElementById("main").focus({ preventScroll: true });
+  scrollTo(0, 0);
+});
 revealCopyButtons();
 
 // The history follows its filters while they are changed; typing waits for a pause.
 let pause;
 document.addEventListener("input", (event) => {
-  const form = event.target.closest("[data-filter]");
-  if (!form) return;
+  const form = event.target.form;
+  if (!form?.matches("[data-filter]")) return;
   clearTimeout(pause);
   const typed = event.target.matches("input:not([type=date])");
   pause = setTimeout(() => form.dispatchEvent(new CustomEvent("filter")), typed ? 400 : 0);
