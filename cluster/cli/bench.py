@@ -35,6 +35,7 @@ def payments(*, seconds: float, connections: int, customers: int, peers: bool) -
             assert platform.config is not None
             assert platform.postgres is not None
             target = Target(
+                pid=platform.addresses.pid,
                 url=platform.addresses.url,
                 database_url=platform.config.database_url,
                 redis_url=platform.config.redis_url,
