@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import structlog
 
 from actors.durable.channel import DELIVER, ChannelServer, NoAnswer
 from actors.durable.link import Outlet
+from actors.durable.metrics import PartitionMetrics
 from actors.durable.partition import Options, Partition, Projection
 from actors.durable.records import Codec
 from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
@@ -120,9 +122,7 @@ class DurableActor:
     async def _start(self) -> None:
         config = self.config
         self._pool = pool = await _insist_on_pool(config.database_url, config.stream)
-        slots = SlotMap(pool, config.kind)
-        await slots.load()
-        self._slots = slots
+        slots = await _insist_on_slots(pool, config.kind)
         self._codec = self.codec()
         endpoint = await self._server.start(_node_address())
         self._partition = Partition(
@@ -137,6 +137,9 @@ class DurableActor:
             options=config.options,
             endpoint=endpoint,
         )
+        # Entities live long and have no cycles: collecting garbage among them only costs pauses.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         self._tasks = [
             asyncio.create_task(self._run(self._partition)),
             asyncio.create_task(self._ticks(self._partition, pool)),
@@ -149,9 +152,11 @@ class DurableActor:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
     async def _ticks(self, partition: Partition, pool: Pool) -> None:
+        metrics = PartitionMetrics(self.config.kind, self.config.stream)
         while True:
             await asyncio.sleep(_TICK_S)
             partition.tick()
+            metrics.update(partition.describe())
             if partition.state == "running":
                 try:
                     await self.sweep(partition, pool)
@@ -173,11 +178,27 @@ def _node_address() -> str:
     return address
 
 
+async def _insist_on_slots(pool: Pool, kind: str) -> SlotMap:
+    slots = SlotMap(pool, kind)
+    while True:
+        try:
+            await slots.load()
+        except OUTAGES as error:
+            log.warning("no slot map yet", error=str(error))
+            await asyncio.sleep(0.2)
+        else:
+            return slots
+
+
+async def _keep(connection: Any) -> None:
+    """Actors change nothing of a session, so that there is nothing to reset between uses."""
+
+
 async def _insist_on_pool(database_url: str, name: str) -> Pool:
     """A small pool; waits for a database that is just being restarted."""
     while True:
         try:
-            return await open_pool(database_url, name=name, size_max=4)
+            return await open_pool(database_url, name=name, size_max=4, reset=_keep)
         except DatabaseUnavailable as error:
             log.warning("no database yet", error=str(error))
             await asyncio.sleep(0.2)
