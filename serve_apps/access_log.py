@@ -15,6 +15,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from serve_apps.tasks import end_tasks
+
 log = structlog.get_logger("kontor.access")
 
 WRITE_S: Final = 0.5
@@ -66,8 +68,7 @@ class AccessLog:
     async def close(self) -> None:
         """Write what is left."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
             self._write()
             os.close(self._file)
 

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from actors.live import CHANNEL, decode_live
 from persistence.database import OUTAGES
 from serve_apps.services import Services
+from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.live")
 
@@ -58,9 +59,7 @@ class Live:
 
     async def stop(self) -> None:
         """Let all pages go; they come back to another replica."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         for page in list(self._cookies):
             await self._server.disconnect(page)
         await self._server.shutdown()

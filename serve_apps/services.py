@@ -22,6 +22,7 @@ from persistence.database import Pool, open_pool
 from serve_apps.directory import Directory
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
+from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.services")
 
@@ -122,9 +123,7 @@ class Services:
 
     async def close(self) -> None:
         """Stop the background work and let go of all connections."""
-        for task in self._jobs:
-            task.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await end_tasks(self._jobs)
         await self.sessions.close()
         await self.accounts.close()
         await self.redis.aclose()

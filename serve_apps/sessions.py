@@ -23,6 +23,7 @@ import structlog
 
 from persistence import identity as store
 from persistence.database import OUTAGES, Pool
+from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.sessions")
 
@@ -92,9 +93,7 @@ class Sessions:
 
     async def close(self) -> None:
         """Stop following, and note what was seen last."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         with contextlib.suppress(*OUTAGES):
             await self.flush_seen()
 
