@@ -22,7 +22,7 @@ class Addresses(msgspec.Struct, frozen=True):
     url: str
     ray: str
     dashboard: str
-    metrics: int
+    metrics: str
 
     def write(self, data_dir: Path) -> None:
         """Leave word in the data folder."""

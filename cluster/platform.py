@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kontor.platform")
 
 DASHBOARD_PORT: Final = 8265
-METRICS_PORT: Final = 9101
-STATS_PORT: Final = 8404
+METRICS_PORT: Final = 9102
+HAPROXY_METRICS_PORT: Final = 9101
+HAPROXY_STATS_PORT: Final = 8404
 FALLBACK_PORTS: Final = (8500, 9500)
 _WATCH_S: Final = 0.05
 _PING_EVERY_S: Final = 2.0
@@ -130,17 +131,19 @@ class Platform:
         if settings.ray_address is None:
             token = self.data.path / "ray-token"
             runtime.write_token(token)
-        if settings.metrics_port is not None:
-            ports.demand(settings.metrics_port, "", "KONTOR_METRICS_PORT")
         variables = runtime.environment(
             self.folder,
             token=token,
-            metrics_port=settings.metrics_port or ports.choose(METRICS_PORT),
-            stats_port=ports.choose(STATS_PORT),
+            metrics_port=ports.choose(HAPROXY_METRICS_PORT),
+            stats_port=ports.choose(HAPROXY_STATS_PORT),
             fallback_ports=(ports.choose(FALLBACK_PORTS[0]), ports.choose(FALLBACK_PORTS[1])),
             replica_ports=ports.block(self.instance),
         )
         runtime.apply(variables)
+        dashboard_port = ports.chosen_or_free(
+            settings.dashboard_port, DASHBOARD_PORT, settings.dashboard_host, "DASHBOARD_PORT"
+        )
+        metrics_port = ports.chosen_or_free(settings.metrics_port, METRICS_PORT, "", "METRICS_PORT")
         self._ray = True
         if settings.ray_address is not None:
             found = runtime.connect(settings.ray_address)
@@ -149,22 +152,16 @@ class Platform:
                 self.folder,
                 cpus=settings.ray_cpus,
                 dashboard_host=settings.dashboard_host,
-                dashboard_port=self._dashboard_port(),
+                dashboard_port=dashboard_port,
+                metrics_port=metrics_port,
             )
         self.addresses = Addresses(
             pid=os.getpid(),
             url=settings.url,
             ray=str(found["gcs_address"]),
             dashboard=f"http://{found['webui_url']}",
-            metrics=int(os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]),
+            metrics=f"http://localhost:{found['metrics_export_port']}/metrics",
         )
-
-    def _dashboard_port(self) -> int:
-        chosen = self.settings.dashboard_port
-        if chosen is None:
-            return ports.choose(DASHBOARD_PORT, self.settings.dashboard_host)
-        ports.demand(chosen, self.settings.dashboard_host, "KONTOR_DASHBOARD_PORT")
-        return chosen
 
     async def _start_partitions(self, database_url: str, redis_url: str) -> None:
         from actors.accounts import start_partitions

@@ -43,6 +43,14 @@ def choose(preferred: int, host: str = "") -> int:
         return port
 
 
+def chosen_or_free(chosen: int | None, usual: int, host: str, variable: str) -> int:
+    """The port that the operator chose, which must be free, or ``usual`` or another free one."""
+    if chosen is None:
+        return choose(usual, host)
+    demand(chosen, host, f"KONTOR_{variable}")
+    return chosen
+
+
 def block(instance: str) -> range:
     """A range of free ports for the instance's replicas, the same at each start if possible."""
     start = int(instance, 16) % _BLOCKS

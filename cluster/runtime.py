@@ -31,6 +31,9 @@ FLAGS: Final[Mapping[str, str]] = {
     # Callers of a killed actor are served again after 0.04 to 0.5 s instead of 2 s.
     "RAY_timeout_ms_task_wait_for_death_info": "20",
     "RAY_core_worker_internal_heartbeat_ms": "50",
+    # Workers that wait for tasks: there are none here, only actors.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Serve's own account of its progress stays in its log files.
     "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -100,7 +103,12 @@ def write_token(path: Path) -> None:
 
 
 def start(
-    folder: Path, *, cpus: int | None, dashboard_host: str, dashboard_port: int
+    folder: Path,
+    *,
+    cpus: int | None,
+    dashboard_host: str,
+    dashboard_port: int,
+    metrics_port: int,
 ) -> dict[str, Any]:
     """Start Ray on this machine as a child of this process; returns its addresses."""
     import ray
@@ -113,6 +121,7 @@ def start(
         include_dashboard=True,
         dashboard_host=dashboard_host,
         dashboard_port=dashboard_port,
+        _metrics_export_port=metrics_port,
         _temp_dir=str(folder / "ray"),
         **_options(),
     )
@@ -132,9 +141,12 @@ def connect(address: str) -> dict[str, Any]:
     return dict(context.address_info)
 
 
-def node_command(join: str | None, *, dashboard_host: str, dashboard_port: int) -> list[str]:
+def node_command(
+    join: str | None, *, dashboard_host: str, dashboard_port: int, metrics_port: int
+) -> list[str]:
     """The command that makes this machine a node of a cluster: its head, or one that joins."""
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--disable-usage-stats"]
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--disable-usage-stats", f"--metrics-export-port={metrics_port}"]
     if join is not None:
         return [*command, f"--address={join}", "--block"]
     dashboard = [f"--dashboard-host={dashboard_host}", f"--dashboard-port={dashboard_port}"]

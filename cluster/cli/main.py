@@ -93,7 +93,7 @@ def node(
 ) -> None:
     """Make this machine a node of a Ray cluster, with the flags that Kontor needs."""
     from cluster import logs, runtime
-    from cluster.platform import DASHBOARD_PORT
+    from cluster.platform import DASHBOARD_PORT, METRICS_PORT
 
     chosen = settings()
     runtime.apply({**runtime.FLAGS, **runtime.CLUSTER_FLAGS})
@@ -102,6 +102,7 @@ def node(
         join,
         dashboard_host=chosen.dashboard_host,
         dashboard_port=chosen.dashboard_port or DASHBOARD_PORT,
+        metrics_port=chosen.metrics_port or METRICS_PORT,
     )
     os.execv(command[0], command)
 

@@ -101,6 +101,7 @@ def _show(console: Console, platform: Platform, people: list[demo.Person], secon
     console.print(f"  API            {url}/api/docs")
     console.print(f"  Ray dashboard  {platform.addresses.dashboard}")
     console.print(f"    its token is in {platform.data.path / 'ray-token'}", style="dim")
+    console.print(f"  Metrics        {platform.addresses.metrics}")
     console.print(f"  Logs           {platform.data.logs}")
     if people:
         console.print("\n  Demo logins (development mode only)")
