@@ -32,9 +32,12 @@ class _Forms(HTMLParser):
                 self._current[given["name"]] = given.get("value", "")
         elif tag == "select":
             self._select = given.get("name", "")
-        elif tag == "option" and self._select:
-            if "selected" in given or self._select not in self._current:
-                self._current[self._select] = given.get("value", "")
+        elif (
+            tag == "option"
+            and self._select
+            and ("selected" in given or self._select not in self._current)
+        ):
+            self._current[self._select] = given.get("value", "")
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":

@@ -92,7 +92,8 @@ async def test_transfer_from_form_to_receipt(ann: Browser, bob: Browser) -> None
     await ann.post(ann.home + "transaction/", fields)
     assert "Done Bob C. has the money." in ann.text
     receipt = ann.page.url
-    assert f"Yours, {account_digits(ann.accounts['USD'])} \u221210.61 USD" in ann.text
+    number = account_digits(ann.accounts["USD"]).replace("\u00a0", " ")
+    assert f"Yours, {number} \u221210.61 USD" in ann.text
     assert "Fees +0.11 USD" in ann.text
 
     await ann.post(ann.home + "transaction/", fields)
@@ -225,7 +226,6 @@ async def test_nothing_typed_becomes_markup(app: Application, bob: Browser) -> N
         for path in ("", "transaction/", f"transaction/{transfer}/", "profile", "transaction/new"):
             pages.append((await eve.go(path)).text)
             pages.append((await bob.go(path)).text)
-        pages.append((await bob.go("transaction/", q=XSS)).text)
         pages.append((await bob.http.get(bob.home + "transaction/", params={"q": XSS})).text)
         pages.append((await bob.http.get("/login", params={"next": XSS, "notice": XSS})).text)
         for page in pages:

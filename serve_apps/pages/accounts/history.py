@@ -72,7 +72,16 @@ _WORDS: Final = {
 
 
 def _given(query: Mapping[str, str]) -> dict[str, str]:
-    return {name: query[name].strip() for name in FILTERS if query.get(name, "").strip()}
+    return {name: text for name in FILTERS if (text := _spaced(query.get(name, "")))}
+
+
+def _spaced(text: str) -> str:
+    """Without spaces around it, and with plain ones within: numbers are copied from our pages."""
+    return text.replace("\u00a0", " ").strip()
+
+
+def _wanted(query: Mapping[str, str]) -> HistoryQuery | Rejection:
+    return history_query({name: _spaced(text) for name, text in query.items()})
 
 
 async def _read(visit: Visit, wanted: HistoryQuery, cursor: str | None, limit: int) -> HistoryPage:
@@ -86,7 +95,7 @@ async def history(visit: Visit) -> Response:
     """A page of the history."""
     given = _given(visit.query)
     base = f"{visit.home}transaction/"
-    wanted = history_query(dict(visit.query))
+    wanted = _wanted(visit.query)
     rows: list[Entry] = []
     following: str | None = None
     error = ""
@@ -163,7 +172,7 @@ def _columns(
 
 async def export(visit: Visit) -> Response:
     """Everything that the filters keep, as CSV."""
-    wanted = history_query(dict(visit.query))
+    wanted = _wanted(visit.query)
     if isinstance(wanted, Rejection):
         raise Refused(422)
     first = await _read(visit, wanted, None, EXPORT_CHUNK)

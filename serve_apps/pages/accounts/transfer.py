@@ -37,6 +37,7 @@ from serve_apps.pages.rendering import money
 from serve_apps.pages.visit import Visit
 from serve_apps.problems import sentence, status_of
 
+ACCOUNT_DIGITS: Final = 14
 RECENT_ROWS: Final = 30
 RECENT_PAYEES: Final = 4
 _SPACES: Final = re.compile(r"[\s'\u2009\u202f]")
@@ -136,7 +137,7 @@ async def quote_fragment(visit: Visit) -> Response:
         preview=result if isinstance(result, Preview) else None,
         error=sentence(result.code) if isinstance(result, Rejection) else "",
         payee=payee,
-        payee_asked=bool(destination) and not draft.own,
+        payee_asked=len(draft.destination) >= ACCOUNT_DIGITS and not draft.own,
         payee_currency=visit.services.directory.known(destination) if destination else None,
     )
 
