@@ -165,7 +165,8 @@ def attempt(past: Failures | None, rule: BackOff, now: int) -> Failures | int:
     """
     if past is not None and now - past.last_at > rule.forget_s * 1_000_000:
         past = None
-    if past is not None and now < past.blocked_until:
+    # Without a wait both times are equal; then a clock that is a little behind must not block.
+    if past is not None and past.last_at < past.blocked_until and now < past.blocked_until:
         return -(-(past.blocked_until - now) // 1_000_000)
     count = (past.count if past is not None else 0) + 1
     excess = count - rule.free

@@ -119,6 +119,12 @@ def test_an_attempt_while_blocked_is_told_to_wait_and_counts_for_nothing() -> No
     assert isinstance(attempt(past, RULE, 10 * SECOND), Failures)
 
 
+def test_a_clock_that_is_a_little_behind_does_not_block() -> None:
+    assert attempt(Failures(1, 10 * SECOND, 10 * SECOND), RULE, 9 * SECOND) == Failures(
+        2, 9 * SECOND, 9 * SECOND
+    )
+
+
 def test_after_a_while_all_is_forgotten() -> None:
     past = Failures(9, 0, 10 * SECOND)
     assert attempt(past, RULE, 100 * SECOND + 1) == Failures(1, 100 * SECOND + 1, 100 * SECOND + 1)
