@@ -72,13 +72,14 @@ _COMMANDS: Final = """
 INSERT INTO commands (kind, id, fingerprint, reply, at)
 SELECT 'accounts', c.*, $4 FROM fence, unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS c"""
 
-_KNOWN_TRANSFERS: Final = """
-SELECT id, fingerprint, status, source, destination, amount, fee, currency, credited,
-    credited_currency, at, rate, reference, reason
-FROM transfers WHERE id = ANY($1::uuid[])"""
-
-_KNOWN_COMMANDS: Final = """
-SELECT id, fingerprint, reply FROM commands WHERE kind = 'accounts' AND id = ANY($1::uuid[])"""
+_KNOWN: Final = """
+SELECT id, fingerprint, NULL::bytea AS reply, status, source, destination, amount, fee, currency,
+    credited, credited_currency, at, rate, reference, reason
+FROM transfers WHERE id = ANY($1::uuid[])
+UNION ALL
+SELECT id, fingerprint, reply, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL
+FROM commands WHERE kind = 'accounts' AND id = ANY($1::uuid[])"""
 
 
 class Slots(Protocol):
@@ -170,13 +171,10 @@ class AccountsProjection:
 
     async def known(self, connection: Pool, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
         """Fingerprint and first answer of the commands among ``ids`` that were seen before."""
-        uuids = list(map(UUID, ids))
         found: dict[bytes, tuple[bytes, Any]] = {}
-        async with connection.acquire() as held:
-            for row in await held.fetch(_KNOWN_TRANSFERS, uuids):
-                found[row["id"].bytes] = (row["fingerprint"], _receipt(row))
-            for row in await held.fetch(_KNOWN_COMMANDS, uuids):
-                found[row["id"].bytes] = (row["fingerprint"], _REPLY.decode(row["reply"]))
+        for row in await connection.fetch(_KNOWN, list(map(UUID, ids))):
+            reply = _receipt(row) if row["reply"] is None else _REPLY.decode(row["reply"])
+            found[row["id"].bytes] = (row["fingerprint"], reply)
         return found
 
     def remembers(self, reply: Any) -> bool:
