@@ -9,7 +9,6 @@ dropped and read back from the database; when the stream has a newer owner, this
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -153,8 +152,11 @@ class Partition:
         self._ready = asyncio.Event()
         self._commit: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
-        self._waiting: set[asyncio.Future[list[Any]]] = set()
+        self._waiting: dict[asyncio.Future[list[Any]], None] = {}
         self._checkpointed_at = 0.0
+        self._at = 0
+        self._stopping = False
+        self._ended: asyncio.Event | None = None
         self._work = self._new_workspace()
 
     # -- what others call -----------------------------------------------------------------
@@ -227,12 +229,12 @@ class Partition:
 
     def _waiter(self) -> asyncio.Future[list[Any]]:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
+        self._waiting[future] = None
+        future.add_done_callback(lambda done: self._waiting.pop(done, None))
         return future
 
     def _refuses(self, size: int) -> Unavailable | None:
-        if self.state in {"halted", "fenced", "stopped"}:
+        if self.state in {"halted", "fenced", "stopped"} or self._stopping:
             return Unavailable(self.state)
         if len(self._inbox) + size > self.options.inbox_items_max:
             return Unavailable("overloaded")
@@ -242,7 +244,14 @@ class Partition:
 
     async def run(self) -> None:
         """Recover, then take turns until stopped, fenced or halted."""
-        while True:
+        self._ended = asyncio.Event()
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
+        while not self._stopping:
             try:
                 await self._recover()
                 await self._turns()
@@ -268,15 +277,16 @@ class Partition:
                 )
                 self._drop_everything()
                 await asyncio.sleep(0.05)
+        self.state = "stopped"
+        self._ready.set()
+        self._drop_everything()
 
     async def stop(self) -> None:
-        """Write what is open and a last checkpoint, as far as the database allows."""
-        with contextlib.suppress(*_OUTAGES, Fenced):
-            for task in (self._commit, self._saving):
-                if task is not None:
-                    await task
-            if self.state == "running" and self.committed_seq != self.checkpoint_seq:
-                await self._save(*self._copy())
+        """Take nothing more; write what is open and a last checkpoint, if the database allows."""
+        self._stopping = True
+        self._wake.set()
+        if self._ended is not None:
+            await self._ended.wait()
 
     async def _turns(self) -> None:
         turn = Turn(self._now())
@@ -286,7 +296,7 @@ class Partition:
             self._wake.clear()
             self._collect()
             # A checkpoint needs a moment in which all that is in memory is written.
-            room = room_max - turn.size
+            room = 0 if self._stopping else room_max - turn.size
             if self._inbox and room > 0 and not self._checkpoint_due():
                 if not turn.size:
                     turn = Turn(self._now())
@@ -298,6 +308,9 @@ class Partition:
             elif self._commit is None and self._checkpoint_due():
                 self._saving = self._background(self._save(*self._copy()))
                 self._wake.set()
+            elif self._stopping:
+                if self._commit is None and self._saving is None:
+                    return
             elif self._inbox and not (turn.size >= room_max or self._checkpoint_due()):
                 self._wake.set()
 
@@ -403,7 +416,8 @@ class Partition:
 
     def _now(self) -> int:
         """Microseconds since the epoch, never going back within the stream."""
-        return max(self._clock(), self._work.partition.at)
+        self._at = max(self._clock(), self._at, self._work.partition.at)
+        return self._at
 
     # -- checkpoints and recovery ---------------------------------------------------------
 
@@ -415,7 +429,8 @@ class Partition:
     def _checkpoint_due(self) -> bool:
         if self._saving is not None or self.committed_seq == self.checkpoint_seq:
             return False
-        return time.monotonic() - self._checkpointed_at >= self.options.checkpoint_interval_s
+        waited_s = time.monotonic() - self._checkpointed_at
+        return self._stopping or waited_s >= self.options.checkpoint_interval_s
 
     def _copy(self) -> tuple[Checkpoint, list[tuple[str, int, bytes]]]:
         """What a checkpoint stores, at a moment when all that was decided is committed."""
@@ -484,7 +499,7 @@ class Partition:
         self._outlets.clear()
         self._inbox.clear()
         self._work = self._new_workspace()
-        waiting, self._waiting = self._waiting, set()
+        waiting, self._waiting = self._waiting, {}
         for future in waiting:
             if not future.done():
                 future.set_exception(Interrupted())

@@ -44,6 +44,8 @@ class TurnRecord(msgspec.Struct, Generic[Event, Body], array_like=True):
 class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
     """What a partition keeps beside its entities.
 
+    ``lows`` says, by origin, below which number its messages will not come again for the first
+    time: what comes late from there is a repeat, even though ``inbox`` has forgotten it.
     ``house`` are the ledger accounts outside entities, by account and asset; ``entities`` what
     all entities hold, by asset. Both together are zero for each asset.
     """
@@ -54,6 +56,7 @@ class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
     entities: dict[str, int] = {}
     outbox: dict[int, Sent[Body]] = {}
     inbox: dict[str, dict[int, Rejection | None]] = {}
+    lows: dict[str, int] = {}
 
 
 class Shipment(msgspec.Struct, Generic[Body], frozen=True, array_like=True):

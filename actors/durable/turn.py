@@ -248,6 +248,10 @@ class Workspace:
         if message.seq in inbox:
             turn.answers.append((item.batch, item.index, inbox[message.seq]))
             return
+        if message.seq < self.partition.lows.get(item.origin, 0):
+            # A repeat that was long on its way; whoever sent it has its outcome, durably.
+            turn.answers.append((item.batch, item.index, None))
+            return
         entity = self.entities[message.destination]
         decision = self.machine.decide(entity.state, message.body, turn.at)
         outcome = decision if type(decision) is Rejection else None
@@ -255,7 +259,7 @@ class Workspace:
         if received is None:
             received = turn.received[item.origin] = Received(item.origin, item.low, [])
             turn.record.received.append(received)
-            _prune(inbox, item.low)
+            self._prune(item.origin, inbox, item.low)
         received.outcomes.append((message.seq, outcome))
         inbox[message.seq] = outcome
         if type(decision) is Decision:
@@ -370,12 +374,19 @@ class Workspace:
             self.partition.sent_seq = sent.seq
         for received in record.received:
             inbox = self.partition.inbox.setdefault(received.origin, {})
-            _prune(inbox, received.low)
+            self._prune(received.origin, inbox, received.low)
             inbox.update(received.outcomes)
         for seq in record.acknowledged:
             self.partition.outbox.pop(seq, None)
         self.partition.at = at
         self.balance(turn)
+
+    def _prune(self, origin: str, inbox: dict[int, Rejection | None], low: int) -> None:
+        """Forget what will not come again; a repeat from before must not take that back."""
+        if low > self.partition.lows.get(origin, 0):
+            self.partition.lows[origin] = low
+            for seq in [seq for seq in inbox if seq < low]:
+                del inbox[seq]
 
     # -- memory ---------------------------------------------------------------------------
 
@@ -404,8 +415,3 @@ class Workspace:
             for command_id in list(self.recent)[:surplus]:
                 if self.recent[command_id].reply is not None:
                     del self.recent[command_id]
-
-
-def _prune(inbox: dict[int, Rejection | None], low: int) -> None:
-    for seq in [seq for seq in inbox if seq < low]:
-        del inbox[seq]
