@@ -97,6 +97,9 @@ class Machine(Protocol[State]):
     def identities(self, command: Any) -> Sequence[tuple[bytes, bytes]]:
         """Id and fingerprint of the command, then of its parts; empty for a mere question."""
 
+    def results(self, reply: Any) -> Sequence[Any]:
+        """The replies to the parts of a command, in their order; empty where it has none."""
+
     def key(self, command: Any) -> str:
         """The key of the entity that the command is for."""
 

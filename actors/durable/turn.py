@@ -194,7 +194,11 @@ class Workspace:
         entity = self.entities[request.key]
         decision = self.machine.decide(entity.state, request.command, turn.at)
         if type(decision) is Rejection:
-            self._answer(turn, place, request.identities, decision)
+            if decision.code == ID_REUSED:
+                # The id is another command's, whose answer it stays.
+                turn.answers.append((*place, decision))
+            else:
+                self._answer(turn, place, request.identities, decision)
             return
         if request.identities and decision.reply is None:
             command_id, fingerprint = request.identities[0]
@@ -224,9 +228,8 @@ class Workspace:
             return True
         for part, _ in request.identities[1:]:
             if part in self.recent or part in known:
-                self._answer(
-                    turn, (request.batch, request.index), request.identities, Rejection(ID_REUSED)
-                )
+                place = (request.batch, request.index)
+                self._answer(turn, place, request.identities[:1], Rejection(ID_REUSED))
                 return True
         return False
 
@@ -237,8 +240,10 @@ class Workspace:
         if identities:
             command_id, fingerprint = identities[0]
             self.recent[command_id] = _Seen(fingerprint, reply)
-            for part, part_fingerprint in identities[1:]:
-                self.recent[part] = _Seen(part_fingerprint, reply)
+            parts = zip(identities[1:], self.machine.results(reply), strict=False)
+            for (part, part_fingerprint), result in parts:
+                if type(result) is not Rejection:
+                    self.recent[part] = _Seen(part_fingerprint, result)
             if not self.remembers(reply):
                 turn.remembered.append((command_id, fingerprint, reply))
 

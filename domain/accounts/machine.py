@@ -110,6 +110,9 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             return (own, *((leg.id, leg.fingerprint) for leg in command.transfers))
         return (own,)
 
+    def results(self, reply: Any) -> Sequence[Any]:
+        return reply.results if type(reply) is cmd.LinkedReply else ()
+
     def acknowledge(
         self, state: Customer, message: Any, outcome: Rejection | None, now: int
     ) -> Decision:

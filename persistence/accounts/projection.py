@@ -27,16 +27,18 @@ KIND_HOLD: Final = 3
 _REPLY: Final = msgspec.msgpack.Decoder(cmd.Reply)
 _PENDING: Final = int(TransferStatus.PENDING)
 _COMPLETED: Final = int(TransferStatus.COMPLETED)
+_RETURNED: Final = int(TransferStatus.RETURNED)
 
 _TRANSFERS: Final = """
 INSERT INTO transfers (
     id, kind, status, source, destination, source_customer, destination_customer, amount, fee,
-    currency, credited, credited_currency, rate, reference, fingerprint, completed_at,
+    currency, credited, credited_currency, rate, reference, fingerprint, completed_at, reason,
     at, stream, seq)
-SELECT t.*, $17, $18, $19 FROM fence, unnest(
+SELECT t.*, $18, $19, $20 FROM fence, unnest(
     $1::uuid[], $2::smallint[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[],
     $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::text[],
-    $13::bigint[], $14::text[], $15::bytea[], $16::timestamptz[]) AS t"""
+    $13::bigint[], $14::text[], $15::bytea[], $16::timestamptz[],
+    $17::text[]) AS t"""
 
 _COMPLETE: Final = """
 UPDATE transfers SET status = 2, completed_at = $2
@@ -48,8 +50,10 @@ FROM fence, unnest($1::uuid[], $2::text[]) AS back (id, reason)
 WHERE transfers.id = back.id AND status = 1"""
 
 _ACCOUNTS: Final = """
-INSERT INTO accounts (id, customer, currency, name, status, opened_at)
-SELECT a.*, 0, $5 FROM fence, unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) AS a"""
+INSERT INTO accounts (id, customer, currency, name, status, opened_at, closed_at)
+SELECT a.*, $6, CASE WHEN a.status = 2 THEN $6::timestamptz END
+FROM fence, unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::smallint[])
+    AS a (id, customer, currency, name, status)"""
 
 _STATUSES: Final = """
 UPDATE accounts SET status = s.status, closed_at = CASE WHEN s.status = 2 THEN $3::timestamptz END
@@ -98,6 +102,9 @@ class _Rows:
         self.returned: list[tuple[bytes, str]] = []
 
     def sent(self, event: ev.TransferSent) -> None:
+        if event.transfer in self.rows:
+            # Never two movements under one row, whatever let the id pass twice.
+            raise ValueError(f"Transfer {event.transfer.hex()} was sent twice in one turn.")
         source, destination = event.source, event.destination
         self.rows[event.transfer] = [
             UUID(event.transfer),
@@ -116,6 +123,7 @@ class _Rows:
             event.reference,
             event.fingerprint,
             None,
+            "",
         ]
 
     def received(self, event: ev.TransferReceived) -> None:
@@ -124,6 +132,13 @@ class _Rows:
             self.completed.append(event.transfer)
         else:
             row[2] = _COMPLETED
+
+    def came_back(self, event: ev.TransferReturned) -> None:
+        row = self.rows.get(event.transfer)
+        if row is None:
+            self.returned.append((event.transfer, event.reason))
+        else:
+            row[2], row[16] = _RETURNED, event.reason
 
     def bonus(self, event: ev.BonusCredited) -> None:
         customer = customer_of(event.account)
@@ -144,13 +159,14 @@ class _Rows:
             "Welcome bonus",
             b"",
             None,
+            "",
         ]
 
     def statements(self, at: Any, stream: str, seq: int) -> Iterable[Statement]:
         if self.rows:
             rows = list(self.rows.values())
             for row in rows:
-                if row[2] == _COMPLETED:
+                if row[2] != _PENDING:
                     row[15] = at
             columns = tuple(map(list, zip(*rows, strict=True)))
             yield Statement(_TRANSFERS, (*columns, at, stream, seq))
@@ -202,7 +218,7 @@ class AccountsProjection:
             elif kind is ev.TransferReceived:
                 rows.received(event)
             elif kind is ev.TransferReturned:
-                rows.returned.append((event.transfer, event.reason))
+                rows.came_back(event)
             elif kind is ev.BonusCredited:
                 rows.bonus(event)
             elif kind is ev.HoldReserved:
@@ -227,8 +243,11 @@ class AccountsProjection:
         return result
 
     def _other_statements(self, at: Any, others: dict[type, list[Any]]) -> Iterable[Statement]:
+        changed = {event.account: event.status for event in others.get(ev.StatusChanged, ())}
         opened = others.get(ev.AccountOpened)
         if opened:
+            # An update does not see what the same statement inserts.
+            statuses = [int(changed.pop(event.account, AccountStatus.OPEN)) for event in opened]
             yield Statement(
                 _ACCOUNTS,
                 (
@@ -236,13 +255,12 @@ class AccountsProjection:
                     [customer_of(event.account) for event in opened],
                     [event.currency for event in opened],
                     [event.name for event in opened],
+                    statuses,
                     at,
                 ),
             )
-        changed = {event.account: event.status for event in others.get(ev.StatusChanged, ())}
         if changed:
-            statuses = [int(AccountStatus(status)) for status in changed.values()]
-            yield Statement(_STATUSES, (list(changed), statuses, at))
+            yield Statement(_STATUSES, (list(changed), list(map(int, changed.values())), at))
         yield from self._hold_statements(others)
 
     def _hold_statements(self, others: dict[type, list[Any]]) -> Iterable[Statement]:
