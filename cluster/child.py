@@ -18,6 +18,8 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 4
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -26,7 +28,9 @@ CAPABILITY_VERSION_3 = 0x20080522
 
 def give_up_root(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     """Become ``uid`` and ``gid``; keep the right to pass folders where the system allows it."""
+    # Without the second, access(2) would ignore the capability, and initdb asks with access(2).
     libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
