@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
@@ -124,6 +125,10 @@ class Application:
             if status:
                 raise
             await self._fail(scope, receive, send_front, error.status_code, error.headers)
+        except MultiPartException:
+            if status:
+                raise
+            await self._fail(scope, receive, send_front, 400, None)
         except OUTAGES as error:
             log.error("outage", path=scope["path"], error=repr(error), request=request_id.decode())
             if status:

@@ -69,9 +69,9 @@ class TestAccounts:
         ]
         for number, (body, code) in enumerate(cases):
             refused(await act(ann, "account/", body, key=str(number)), code)
-        for number in ("x", "1", ann.accounts["USD"][:-1] + "x"):
-            refused(await ann.http.get(f"{ann.path}account/{number}/"), "not_found")
-            refused(await ann.http.delete(f"{ann.path}account/{number}/"), "not_found")
+        for text in ("x", "1", ann.accounts["USD"][:-1] + "x"):
+            refused(await ann.http.get(f"{ann.path}account/{text}/"), "not_found")
+            refused(await ann.http.delete(f"{ann.path}account/{text}/"), "not_found")
 
     async def test_as_many_as_one_may_open(self, ann: User) -> None:
         for number in range(97):

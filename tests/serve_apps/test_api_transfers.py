@@ -208,7 +208,7 @@ class TestIdempotency:
             answer = await ann.http.post(
                 ann.path + "transaction/",
                 json={"from": ann.accounts["USD"], "to": bob.accounts["USD"], "amount": "1"},
-                headers={"Idempotency-Key": key.encode("latin-1")},  # type: ignore[dict-item]
+                headers={b"Idempotency-Key": key.encode("latin-1")},
             )
             refused(answer, "idempotency_key_invalid")
 
@@ -351,10 +351,10 @@ class TestHistory:
         self, ann: User, rows: list[dict[str, Any]]
     ) -> None:
         for sort in SORTS:
-            orders = []
+            orders: list[list[str]] = []
             for sign in ("", "-"):
                 seen: list[str] = []
-                cursor = ""
+                cursor: str | None = ""
                 while cursor is not None:
                     url = f"{ann.path}transaction/?sort={sign}{sort}&limit=1&cursor={cursor}"
                     page = (await ann.http.get(url)).json()
