@@ -98,7 +98,10 @@ def _console_handler(stream: TextIO, shared: list[structlog.typing.Processor]) -
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(colors=stream.isatty()),
+                # Never with local variables: they may hold what is secret.
+                structlog.dev.ConsoleRenderer(
+                    colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+                ),
             ],
         )
     )
