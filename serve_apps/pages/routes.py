@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -23,6 +24,11 @@ class Assets(StaticFiles):
             "public, max-age=31536000, immutable" if kept else "public, max-age=300"
         )
         return response
+
+
+async def _favicon(request: Request) -> Response:
+    """Browsers ask for this where a page names no icon."""
+    return RedirectResponse("/static/images/logo.svg", 308)
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -64,5 +70,6 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("transaction/{transfer}/", history.detail),
     ]
     if services.config.static_dir:
+        result.append(Route("/favicon.ico", _favicon, methods=["GET"]))
         result.append(Mount("/static", Assets(directory=services.config.static_dir)))
     return result

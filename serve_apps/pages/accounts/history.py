@@ -121,6 +121,7 @@ async def history(visit: Visit) -> Response:
         order=order,
         rows=rows,
         error=error,
+        pending=any(item.status == TransferStatus.PENDING for item in rows),
         accounts=view.accounts if isinstance(view, CustomerView) else (),
         currencies=list(CURRENCIES),
         columns=_columns(base, given, sort, descending),

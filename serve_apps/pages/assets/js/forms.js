@@ -44,6 +44,13 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// A message that was shown is not shown again when the page is loaded again.
+const address = new URL(location.href);
+if (address.searchParams.has("notice")) {
+  address.searchParams.delete("notice");
+  history.replaceState(history.state, "", address);
+}
+
 // Copy buttons appear where the browser can copy.
 function revealCopyButtons() {
   if (!navigator.clipboard) return;
@@ -63,6 +70,11 @@ document.addEventListener("htmx:after:swap", (event) => {
   scrollTo(0, 0);
 });
 revealCopyButtons();
+
+// A request of htmx that found nobody: say so, and leave the page as it is.
+document.addEventListener("htmx:error", () => {
+  toast("Kontor cannot be reached", "Check your connection, then try again.");
+});
 
 // The history follows its filters while they are changed; typing waits for a pause.
 let pause;
