@@ -89,8 +89,14 @@ class Outlet:
         while True:
             try:
                 return self._decode(await self._deliver(payload))
-            except (NoAnswer, OSError) as error:
-                log.info("shipment is repeated", error=f"{type(error).__name__}: {error}")
+            except Exception as error:
+                # Even a bug must not leave money on its way for ever.
+                expected = isinstance(error, NoAnswer | OSError)
+                log.info(
+                    "shipment is repeated",
+                    error=f"{type(error).__name__}: {error}",
+                    exc_info=not expected,
+                )
                 await asyncio.sleep(delay)
                 delay = min(_RETRY_MAX_S, delay * 2)
 

@@ -65,6 +65,8 @@ class Store:
     transfers: dict[bytes, tuple[bytes, cmd.Receipt]] = field(default_factory=dict)
     commands: dict[bytes, tuple[bytes, Any]] = field(default_factory=dict)
     writes: int = 0
+    gate: asyncio.Event | None = None
+    """Closed, it holds up every commit."""
 
     def owner_of_slot(self, slot: int) -> str:
         """The stream of a slot; given out in ranges."""
@@ -128,14 +130,17 @@ class MemoryJournal:
         return [slot for slot in range(SLOTS) if self.store.owner_of_slot(slot) == self.stream]
 
     async def commit(self, row: JournalRow, statements: Sequence[Statement]) -> None:
-        faults, random = self.store.faults, self.store.random
+        random = self.store.random
         try:
+            if self.store.gate is not None:
+                await self.store.gate.wait()
             await self.store.wait()
         except asyncio.CancelledError:
             # It may be too late to call a statement back.
             if random.random() < 0.5 and self.store.epochs[self.stream] == row.epoch:
                 self.store.write(row, statements)
             raise
+        faults = self.store.faults
         if random.random() < faults.commit_fails:
             raise Outage("commit failed")
         self.store.write(row, statements)

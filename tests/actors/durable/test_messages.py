@@ -1,0 +1,115 @@
+"""Messages between partitions take effect once, however often and late they come."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from actors.durable.records import Sent, Shipment
+from domain.accounts import commands as cmd
+from domain.accounts import events as ev
+from tests.actors.durable.audit import events_of
+from tests.actors.durable.scenario import (
+    Scenario,
+    Scenarios,
+    ask,
+    play,
+    posted,
+    settle,
+)
+from tests.actors.durable.twin import Faults
+from tests.actors.durable.world import World, usd
+
+scenario = Scenarios()
+
+
+def credit(world: World, source: int, destination: int, amount: int = 1_000) -> cmd.Credit:
+    return cmd.Credit(
+        world.id(), usd(source), usd(destination), amount, "USD", amount, 0, "USD", world.clock()
+    )
+
+
+@scenario
+async def a_message_takes_effect_once(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    partition = world.partitions[world.owner(str(bob))]
+    origin = world.owner(str(alice))
+    message = Sent(1_001, str(alice), str(bob), credit(world, alice, bob))
+    refused = Sent(
+        1_002, str(alice), "1", msgspec.structs.replace(message.body, destination=10_000)
+    )
+    shipment = Shipment(origin, 1_001, [message, refused])
+    first = await asyncio.gather(partition.receive(shipment), partition.receive(shipment))
+    assert first[0] == first[1]
+    assert first[0][0] is None
+    assert first[0][1].code == "unknown_destination_account"
+    world.crash(partition.journal.stream)
+    partition = world.start(partition.journal.stream)
+    assert await partition.receive(shipment) == first[0]
+    assert posted(world, bob) == 101_000
+    world.store.rows.clear()
+    world.store.checkpoints.clear()
+    world.store.transfers.clear()
+    for stream in world.store.streams:
+        world.crash(stream)
+        world.start(stream)
+
+
+@scenario
+async def a_repeat_that_comes_late_has_no_effect(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    shipments: list[tuple[str, bytes]] = []
+    deliver = world._deliver
+
+    async def recording(stream: str, payload: bytes) -> bytes:
+        shipments.append((stream, payload))
+        return await deliver(stream, payload)
+
+    world._deliver = recording  # type: ignore[method-assign]
+    for amount in range(1, 6):
+        await world.call(world.transfer(usd(alice), usd(bob), amount))
+        await settle()
+    world._deliver = deliver  # type: ignore[method-assign]
+    assert len(shipments) == 5
+    inbox = world.partitions[world.owner(str(bob))]._work.partition.inbox
+    assert [len(seen) for seen in inbox.values()] == [1]
+    for stream, payload in shipments:
+        await deliver(stream, payload)
+    world.crash(world.owner(str(bob)))
+    world.start(world.owner(str(bob)))
+    for stream, payload in shipments:
+        await deliver(stream, payload)
+    assert posted(world, bob) == 100_015
+
+
+@scenario
+async def the_receiver_remembers_what_the_sender_has_not_durably_noted(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    await settle()
+    sender, receiver = world.owner(str(alice)), world.owner(str(bob))
+    # The first is taken, but its confirmation is never written at the sender.
+    first = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 1)))
+    for _ in range(1_000):
+        if posted(world, bob) == 100_001:
+            break
+        await asyncio.sleep(0.0001)
+    world.store.faults = Faults(slow=1.0, slow_s=30.0)
+    second = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 2)))
+    await asyncio.sleep(1)
+    world.crash(sender)
+    world.store.faults = Faults()
+    world.start(sender)
+    await asyncio.gather(first, second)
+    await world.quiet()
+    received = [e for e in events_of(world, receiver) if isinstance(e, ev.TransferReceived)]
+    assert len(received) == len({event.transfer for event in received})
+
+
+@pytest.mark.parametrize("told", scenario, ids=lambda told: told.__name__)
+def test_messages(told: Scenario) -> None:
+    play(told)
