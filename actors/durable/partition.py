@@ -47,6 +47,7 @@ from persistence.journal import (
 
 log = structlog.get_logger(__name__)
 
+_WORTH_ITEMS: Final = 128
 _OUTAGES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 """What a database that cannot be reached looks like."""
 
@@ -297,7 +298,9 @@ class Partition:
             self._collect()
             # A checkpoint needs a moment in which all that is in memory is written.
             room = 0 if self._stopping else room_max - turn.size
-            if self._inbox and room > 0 and not self._checkpoint_due():
+            # Deciding costs a question to the database: beside a commit it must be worth it.
+            worth = self._commit is None or len(self._inbox) >= _WORTH_ITEMS
+            if self._inbox and worth and room > 0 and not self._checkpoint_due():
                 if not turn.size:
                     turn = Turn(self._now())
                 await self._fill(turn, room)
@@ -311,7 +314,7 @@ class Partition:
             elif self._stopping:
                 if self._commit is None and self._saving is None:
                     return
-            elif self._inbox and not (turn.size >= room_max or self._checkpoint_due()):
+            elif self._inbox and worth and not (turn.size >= room_max or self._checkpoint_due()):
                 self._wake.set()
 
     def _collect(self) -> None:
