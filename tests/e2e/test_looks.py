@@ -67,6 +67,8 @@ def test_pages_of_a_customer(
     ann.go("transaction/?currency=USD&sort=-amount")
     check(page)
     picture(page, screenshots, "history", width, dark=dark)
+    page.get_by_text("Filters", exact=True).click()
+    check(page)
     ann.go("transaction/?q=nothing")
     check(page)
     ann.go("transaction/?min=lots")

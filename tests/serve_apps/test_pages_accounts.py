@@ -261,6 +261,10 @@ async def test_history_by_filters_of_the_url(ann: Browser, bob: Browser) -> None
     await _rows(ann, min="6", currency="USD", q="")
     form = ann.fields(ann.home + "transaction/")
     assert (form["min"], form["currency"], form["q"]) == ("6", "USD", "")
+    assert "Remove the filter At least 6" in ann.text
+    without = re.search(r'href="([^"]+)"><span class="sr-only">Remove', ann.page.text)
+    assert without is not None
+    assert without.group(1) == f"{ann.home}transaction/?currency=USD"
     export = re.search(r'href="([^"]+export\.csv[^"]*)"', ann.page.text)
     assert export is not None
     answer = await ann.go(export.group(1).replace("&amp;", "&"))

@@ -40,6 +40,14 @@ COLUMNS: Final = (
 )
 """Sort key, heading and alignment of each column."""
 
+_CHOICES: Final = {
+    "in": "Received",
+    "out": "Sent",
+    "own": "Between own",
+    "pending": "On its way",
+    "completed": "Completed",
+    "returned": "Returned",
+}
 _ORDERS: Final = {
     "-date": "Newest first",
     "date": "Oldest first",
@@ -124,6 +132,7 @@ async def history(visit: Visit) -> Response:
         pending=any(item.status == TransferStatus.PENDING for item in rows),
         accounts=view.accounts if isinstance(view, CustomerView) else (),
         currencies=list(CURRENCIES),
+        chips=_chips(base, given, order),
         columns=_columns(base, given, sort, descending),
         orders=_orders(order),
         current_url=current,
@@ -149,6 +158,23 @@ def _url(base: str, given: Mapping[str, str], **more: str) -> str:
     if values.get("sort") == "-date" and "cursor" not in values:
         del values["sort"]
     return f"{base}?{urlencode(values)}" if values else base
+
+
+def _chips(base: str, given: Mapping[str, str], order: str) -> list[tuple[str, str]]:
+    """Each filter in words, with the address that leaves it out."""
+    words = {
+        "q": "\u201c{}\u201d", "from_date": "From {}", "to_date": "Until {}", "min": "At least {}",
+        "max": "At most {}", "currency": "{}", "account": "Account \u2026{}",
+        "counterparty": "With \u2026{}", "direction": "{}", "status": "{}",
+    }  # fmt: skip
+    result = []
+    for name, value in given.items():
+        shown = _CHOICES.get(value, value) if name in ("direction", "status") else value
+        if name in ("account", "counterparty"):
+            shown = value.replace(" ", "")[-4:]
+        rest = {other: text for other, text in given.items() if other != name}
+        result.append((words[name].format(shown), _url(base, rest, sort=order)))
+    return result
 
 
 def _columns(
