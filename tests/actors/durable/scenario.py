@@ -37,10 +37,10 @@ def play(scenario: Scenario) -> None:
     run_virtual(main)
 
 
-def closed(world: World) -> asyncio.Event:
-    """Hold up all commits until the event is set."""
-    world.store.gate = asyncio.Event()
-    return world.store.gate
+def closed(world: World, stream: str = "accounts/0") -> asyncio.Event:
+    """Hold up the commits of a stream until the event is set."""
+    gate = world.store.gates[stream] = asyncio.Event()
+    return gate
 
 
 async def settle() -> None:

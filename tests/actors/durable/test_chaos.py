@@ -140,8 +140,8 @@ async def sweep(world: World, customers: list[int]) -> None:
     """What actors do twice a second: wake the checkpoint, end holds."""
     while True:
         await asyncio.sleep(0.5)
-        for partition in list(world.partitions.values()):
-            partition.tick()
+        for running in list(world.partitions.values()):
+            running.tick()
         await world.call(cmd.ExpireHolds(world.random.choice(customers)))
 
 

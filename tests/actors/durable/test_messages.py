@@ -9,8 +9,8 @@ import pytest
 
 from actors.durable.records import Sent, Shipment
 from domain.accounts import commands as cmd
-from domain.accounts import events as ev
-from tests.actors.durable.audit import events_of
+from domain.accounts.commands import TransferStatus
+from domain.accounts.numbers import account_number
 from tests.actors.durable.scenario import (
     Scenario,
     Scenarios,
@@ -19,7 +19,6 @@ from tests.actors.durable.scenario import (
     posted,
     settle,
 )
-from tests.actors.durable.twin import Faults
 from tests.actors.durable.world import World, usd
 
 scenario = Scenarios()
@@ -90,24 +89,33 @@ async def a_repeat_that_comes_late_has_no_effect(world: World) -> None:
 async def the_receiver_remembers_what_the_sender_has_not_durably_noted(world: World) -> None:
     alice, bob = world.pair()
     await world.open(alice, bob)
-    await settle()
-    sender, receiver = world.owner(str(alice)), world.owner(str(bob))
-    # The first is taken, but its confirmation is never written at the sender.
-    first = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 1)))
-    for _ in range(1_000):
-        if posted(world, bob) == 100_001:
-            break
-        await asyncio.sleep(0.0001)
-    world.store.faults = Faults(slow=1.0, slow_s=30.0)
-    second = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 2)))
-    await asyncio.sleep(1)
-    world.crash(sender)
-    world.store.faults = Faults()
-    world.start(sender)
-    await asyncio.gather(first, second)
     await world.quiet()
-    received = [e for e in events_of(world, receiver) if isinstance(e, ev.TransferReceived)]
-    assert len(received) == len({event.transfer for event in received})
+    sender, receiver = world.owner(str(alice)), world.owner(str(bob))
+    deliver, arrive = world._deliver, asyncio.Event()
+
+    async def waiting(stream: str, payload: bytes) -> bytes:
+        await arrive.wait()
+        return await deliver(stream, payload)
+
+    world._deliver = waiting  # type: ignore[method-assign]
+    refused = world.transfer(usd(alice), account_number(bob, 9), 1)
+    asking = [asyncio.create_task(ask(world, refused))]
+    await settle()
+    asking.append(asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 2))))
+    await settle()
+    # Both are taken, in two shipments; of neither is the confirmation ever written.
+    gate = closed(world, sender)
+    arrive.set()
+    await settle()
+    assert len(world.partitions[receiver]._work.partition.inbox[sender]) == 2
+    world.crash(sender)
+    gate.set()
+    world.start(sender)
+    await asyncio.gather(*asking)
+    (receipt,) = await ask(world, refused)
+    assert receipt.reason in ("", "unknown_destination_account")
+    await world.quiet()
+    assert world.store.transfers[refused.id][1].status == TransferStatus.RETURNED
 
 
 @pytest.mark.parametrize("told", scenario, ids=lambda told: told.__name__)

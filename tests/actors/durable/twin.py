@@ -65,8 +65,8 @@ class Store:
     transfers: dict[bytes, tuple[bytes, cmd.Receipt]] = field(default_factory=dict)
     commands: dict[bytes, tuple[bytes, Any]] = field(default_factory=dict)
     writes: int = 0
-    gate: asyncio.Event | None = None
-    """Closed, it holds up every commit."""
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    """One that is not set holds up the commits of its stream."""
 
     def owner_of_slot(self, slot: int) -> str:
         """The stream of a slot; given out in ranges."""
@@ -132,8 +132,8 @@ class MemoryJournal:
     async def commit(self, row: JournalRow, statements: Sequence[Statement]) -> None:
         random = self.store.random
         try:
-            if self.store.gate is not None:
-                await self.store.gate.wait()
+            if self.stream in self.store.gates:
+                await self.store.gates[self.stream].wait()
             await self.store.wait()
         except asyncio.CancelledError:
             # It may be too late to call a statement back.

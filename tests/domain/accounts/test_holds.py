@@ -12,12 +12,17 @@ from domain.accounts.numbers import account_number
 from tests.domain.accounts.bank import ALICE, BOB, DAY, NOON, Bank, usd
 
 
-@pytest.fixture
-def bank() -> Bank:
+def make_bank() -> Bank:
+    """The customers that this module's tests are about."""
     bank = Bank()
     bank.open(ALICE, 5_000)
     bank.open(BOB)
     return bank
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return make_bank()
 
 
 def money(bank: Bank, account: int) -> tuple[int, int]:

@@ -14,13 +14,18 @@ from domain.money import RATE_SCALE
 from tests.domain.accounts.bank import ALICE, BOB, CAROL, DAY, NOON, Bank, cny, eur, usd
 
 
-@pytest.fixture
-def bank() -> Bank:
+def make_bank() -> Bank:
+    """The customers that this module's tests are about."""
     bank = Bank()
     bank.open(ALICE, 100_000)
     bank.open(BOB)
     bank.open(CAROL)
     return bank
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return make_bank()
 
 
 def linked(bank: Bank, *legs: cmd.Transfer) -> cmd.LinkedTransfers:

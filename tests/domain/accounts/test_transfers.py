@@ -23,12 +23,17 @@ from tests.domain.accounts.bank import (
 )
 
 
-@pytest.fixture
-def bank() -> Bank:
+def make_bank() -> Bank:
+    """The customers that this module's tests are about."""
     bank = Bank()
     bank.open(ALICE, 2_000_000, 100_000, 100_000)
     bank.open(BOB, 50_000, 0, 0)
     return bank
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return make_bank()
 
 
 def posted(bank: Bank, *accounts: int) -> list[int]:
