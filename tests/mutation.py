@@ -43,7 +43,7 @@ class Mutation(NamedTuple):
         patch.setattr(self.owner, self.name, names[self.name])
 
 
-def found_by(checks: Iterable[tuple[str, Callable[[], None]]]) -> str | None:
+def found_by(checks: Iterable[tuple[str, Callable[[], object]]]) -> str | None:
     """The name of the first check that fails."""
     for name, check in checks:
         try:

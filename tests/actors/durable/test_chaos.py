@@ -85,7 +85,11 @@ class Client:
         customer = random.choice(self.customers)
         if chance < 0.1:
             legs = tuple(
-                self.world.transfer(usd(customer), usd(random.choice(self.customers)), 50)
+                self.world.transfer(
+                    usd(customer),
+                    account_number(random.choice(self.customers), random.choice([0, 0, 0, 9])),
+                    50,
+                )
                 for _ in range(random.randint(1, 4))
             )
             return cmd.LinkedTransfers(world.id(), b"g", legs)

@@ -9,12 +9,13 @@ import pytest
 
 from actors.durable.records import Sent, Shipment
 from domain.accounts import commands as cmd
-from domain.accounts.commands import TransferStatus
+from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.numbers import account_number
 from tests.actors.durable.scenario import (
     Scenario,
     Scenarios,
     ask,
+    closed,
     play,
     posted,
     settle,
@@ -116,6 +117,24 @@ async def the_receiver_remembers_what_the_sender_has_not_durably_noted(world: Wo
     assert receipt.reason in ("", "unknown_destination_account")
     await world.quiet()
     assert world.store.transfers[refused.id][1].status == TransferStatus.RETURNED
+
+
+@scenario
+async def a_refused_group_releases_what_others_have_promised(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    to = (usd(bob), usd(bob), account_number(bob, 9), usd(bob))
+    legs = tuple(world.transfer(usd(alice), account, 1_000) for account in to)
+    (reply,) = await ask(world, cmd.LinkedTransfers(world.id(), b"g", legs))
+    assert [result.code for result in reply.results] == [
+        "linked_failed",
+        "linked_failed",
+        "unknown_destination_account",
+        "linked_failed",
+    ]
+    close = cmd.SetAccountStatus(world.id(), b"c", account_number(bob, 1), AccountStatus.CLOSED)
+    await world.call(close)
+    assert (posted(world, alice), posted(world, bob)) == (100_000, 100_000)
 
 
 @pytest.mark.parametrize("told", scenario, ids=lambda told: told.__name__)

@@ -236,6 +236,28 @@ async def a_stale_incarnation_saves_no_checkpoint(world: World) -> None:
 
 
 @scenario
+async def a_checkpoint_waits_until_nothing_is_open(world: World) -> None:
+    alice, bob = world.customers(2, "accounts/0")
+    await world.open(alice, bob)
+    await world.quiet()
+    await world.call(world.transfer(usd(alice), usd(bob), 1))
+    gate = closed(world)
+    many = [world.transfer(usd(alice), usd(bob), 1) for _ in range(MANY)]
+    asking = [asyncio.create_task(ask(world, *many[:1]))]
+    await asyncio.sleep(0.1)
+    asking.append(asyncio.create_task(ask(world, *many[1:])))
+    before = world.store.checkpoints["accounts/0"]
+    await settle()
+    world.partitions["accounts/0"].tick()
+    await settle()
+    assert world.store.checkpoints["accounts/0"] == before
+    gate.set()
+    await asyncio.gather(*asking)
+    await world.quiet()
+    assert world.store.checkpoints["accounts/0"].seq > before.seq
+
+
+@scenario
 async def a_stop_writes_what_is_open(world: World) -> None:
     alice, bob = world.customers(2, "accounts/0")
     await world.open(alice, bob)
