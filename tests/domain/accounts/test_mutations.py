@@ -11,13 +11,15 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from domain.accounts import guards, linked, machine, numbers, state
+from domain.accounts.codes import Code
 from domain.accounts.holds import HoldDecisions
 from domain.accounts.linked import LinkedDecisions
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.state import Account
 from tests.domain.accounts import test_holds, test_linked, test_transfers
+from tests.domain.accounts.bank import Bank
 from tests.domain.accounts.test_model import AccountsModel
-from tests.domain.accounts.test_rejections import TABLES, judged
+from tests.domain.accounts.test_rejections import TABLES, Case, Violation, judged
 from tests.mutation import Mutation, found_by
 
 MUTATIONS = [
@@ -208,26 +210,28 @@ MUTATIONS = [
 ]
 
 
+def _row(make: Callable[[], Case], violate: Violation, code: Code) -> None:
+    case = make()
+    violate(case)
+    assert judged(case).code == code
+
+
+def _example(function: Callable[[Bank], None], make: Callable[[], Bank]) -> None:
+    function(make())
+
+
 def checks() -> Iterator[tuple[str, Callable[[], object]]]:
     """The table of rejections, the examples, then random commands against the model."""
     for name, (make, table) in TABLES.items():
         for code, violate in table:
-
-            def row(make=make, violate=violate, code=code):  # type: ignore[no-untyped-def]
-                case = make()
-                violate(case)
-                assert judged(case).code == code
-
-            yield f"test_rejections[{name}-{code}]", row
+            yield f"test_rejections[{name}-{code}]", partial(_row, make, violate, code)
     for module in (test_transfers, test_holds, test_linked):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if name.startswith("test_") and [*inspect.signature(function).parameters] == ["bank"]:
                 place = module.__name__.rpartition(".")[2]
-                yield f"{place}::{name}", lambda f=function, m=module: f(m.make_bank())
-    yield (
-        "test_transfers::test_a_customer_is_opened_once",
-        (test_transfers.test_a_customer_is_opened_once),
-    )
+                yield f"{place}::{name}", partial(_example, function, module.make_bank)
+    once = test_transfers.test_a_customer_is_opened_once
+    yield f"test_transfers::{once.__name__}", once
     bounds = settings(
         max_examples=200,
         stateful_step_count=50,
