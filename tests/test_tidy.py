@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("actors", "benchmarks", "cluster", "domain", "persistence", "serve_apps")
-MODULE_LINES_MAX = 500
-# About sixty; a linear ladder of guards may go a little past it.
+# About five hundred and about sixty: a whole that would lose by a cut may go a little past it.
+MODULE_LINES_MAX = 520
 FUNCTION_LINES_MAX = 70
 LINE_LENGTH_MAX = 100
 # `make help` output and tables aside, only the command line speaks to people.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 
 from cluster.addresses import Addresses
@@ -13,17 +12,19 @@ _MIB = 1024 * 1024
 
 def status_table(platform: Addresses, actors: list[ActorStatus]) -> Table:
     """One row for each Ray actor."""
-    table = Table(title=f"Kontor at {platform.url}", title_justify="left", box=box.SIMPLE)
+    table = Table(
+        title=f"Kontor at {platform.url}", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
     table.add_column("Kind", no_wrap=True)
     table.add_column("State", no_wrap=True)
-    table.add_column("Hosts")
+    table.add_column("Hosts", no_wrap=True)
     for column in ("Position", "Lag", "Restarts", "MiB", "Pid"):
         table.add_column(column, justify="right")
     for actor in actors:
         table.add_row(
             actor.kind,
             actor.state,
-            actor.hosts,
+            actor.hosts.removeprefix(f"{actor.kind}(").removesuffix(")"),
             _text(actor.position),
             _text(actor.lag),
             str(actor.restarts),
