@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,19 @@ async def test_a_page_has_the_same_bound_on_bodies(client: httpx.AsyncClient) ->
     headers = {"content-type": "application/x-www-form-urlencoded"}
     answer = await client.post("/login", content=pieces(), headers=headers)
     assert answer.status_code == 413
+
+
+async def test_whatever_reads_a_body_is_bound(app: Application, client: httpx.AsyncClient) -> None:
+    async def endpoint(request: Request) -> Response:
+        return Response(str(len(await request.body())))
+
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 1_000_000
+
+    app._router.routes.insert(0, Route("/api/any/", endpoint, methods=["POST"]))
+    assert (await client.post("/api/any/", content=pieces(4))).text == "4000000"
+    refused(await client.post("/api/any/", content=pieces(5)), "body_too_large")
 
 
 async def test_a_form_that_cannot_be_read(client: httpx.AsyncClient) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from typing import Literal
 
+import msgspec
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,11 +19,13 @@ from serve_apps.sessions import Principal, Sessions, new_token, token_hash
 PRINCIPAL = Principal(4820193756, "Ann", "ann@example.com", "browser", 1, b"h", "the-csrf-token")
 
 
-def make(*, secure: bool = False, key: bytes = b"k" * 32) -> Security:
+def make(
+    *, secure: bool = False, key: bytes = b"k" * 32, sessions: Sessions | None = None
+) -> Security:
     """Security for a site at http(s)://kontor.test."""
     url = "https://kontor.test" if secure else "http://kontor.test:8080"
     settings = SecuritySettings(key, url, secure, 60, 600, 60, 600)
-    return Security(settings, Sessions(utc_now))
+    return Security(settings, sessions or Sessions(utc_now))
 
 
 def request(**headers: str) -> Request:
@@ -97,6 +101,33 @@ def test_cookies(secure: bool) -> None:
         assert cookie.startswith("__Host-") is secure
 
 
+class OneSession(Sessions):
+    """Knows one session, whatever the token."""
+
+    async def find(self, token: str) -> Principal | None:
+        return self.principal
+
+    def __init__(self, kind: Literal["browser", "api"]) -> None:
+        super().__init__(utc_now)
+        self.principal = msgspec.structs.replace(PRINCIPAL, kind=kind)
+
+
+@pytest.mark.parametrize(("kind", "by_cookie", "by_token"), [("browser", 1, 0), ("api", 0, 1)])
+async def test_a_session_is_of_use_only_where_it_was_made_for(
+    kind: Literal["browser", "api"], by_cookie: bool, by_token: bool
+) -> None:
+    security = make(sessions=OneSession(kind))
+    cookie = "kontor_session=kontor_x"
+    assert bool(await security.current(request(cookie=cookie))) == by_cookie
+    assert bool(await security.from_cookie_header(cookie)) == by_cookie
+    assert bool(await security.bearer("kontor_x")) == by_token
+    assert not await security.bearer("x")
+    assert not await security.bearer("kontor_" + "x" * 100)
+    assert not await security.current(request(cookie="kontor_session=" + "x" * 101))
+    assert not await security.current(request(cookie="other=x"))
+    assert not await security.from_cookie_header("")
+
+
 def test_a_form_before_login() -> None:
     security = make()
     token, response = security.form_token(request(), None), Response()
@@ -114,6 +145,7 @@ def test_a_form_before_login() -> None:
     assert not security.form_valid(asked, None, None)
     assert not security.form_valid(request(), None, token.value)
     assert not security.form_valid(request(cookie=forged), None, token.value)
+    assert "other" not in security.form_token(request(cookie=forged), None).cookie
     assert not other.form_valid(asked, None, token.value)
     assert not security.form_valid(asked, PRINCIPAL, token.value), "of no use once logged in"
     assert not security.form_valid(asked, None, PRINCIPAL.csrf)
