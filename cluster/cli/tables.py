@@ -17,9 +17,9 @@ def status_table(platform: Addresses, actors: list[ActorStatus]) -> Table:
     )
     table.add_column("Kind", no_wrap=True)
     table.add_column("State", no_wrap=True)
-    table.add_column("Hosts", no_wrap=True)
+    table.add_column("Hosts")
     for column in ("Position", "Lag", "Restarts", "MiB", "Pid"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for actor in actors:
         table.add_row(
             actor.kind,
