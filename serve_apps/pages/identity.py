@@ -214,8 +214,10 @@ async def _leave(visit: Visit) -> Response:
 def _own_path(wanted: str, user: int) -> str:
     """Where to go after login: the page that was asked for if it is the customer's own."""
     home = f"/user/{user}/"
-    parts = urllib.parse.urlsplit(wanted)
-    plain = not parts.scheme and not parts.netloc and "\\" not in wanted
-    if plain and parts.path.startswith(home) and "//" not in parts.path:
-        return urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))
-    return home
+    try:
+        parts = urllib.parse.urlsplit(wanted)
+    except ValueError:
+        return home
+    if not parts.path.startswith(home) or ".." in parts.path or "\\" in parts.path:
+        return home
+    return urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))
