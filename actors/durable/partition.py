@@ -76,7 +76,6 @@ class Options(msgspec.Struct, frozen=True):
     """Bounds of a partition: in seconds, items, entities."""
 
     checkpoint_interval_s: float = 5.0
-    checkpoint_entities: int = 20_000
     turn_items_max: int = 10_000
     inbox_items_max: int = 100_000
     entities_max: int = 200_000
