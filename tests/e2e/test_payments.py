@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.e2e.conftest import MakeCustomer, OpenBrowser
 from tests.e2e.customer import PASSWORD, Customer, sign_up
@@ -42,6 +42,29 @@ def test_two_customers_pay_each_other(make_customer: MakeCustomer) -> None:
     ann.page.goto(f"{ann.home}transaction/{transfer}/")
     expect(ann.page.get_by_role("heading", name="Sent to Boris L.")).to_be_visible()
     expect(ann.page.locator("#detail")).to_contain_text("Postings")
+
+
+def test_a_page_that_was_cut_off_catches_up(make_customer: MakeCustomer) -> None:
+    ann, boris = make_customer("Ann Baker"), make_customer("Boris Lind")
+    sockets: list[WebSocketRoute] = []
+
+    def deaf(route: WebSocketRoute) -> None:
+        """Let the page talk, and keep transfers from it as long as this is its first socket."""
+        sockets.append(route)
+        first = len(sockets) == 1
+        server = route.connect_to_server()
+        server.on_message(
+            lambda message: None if first and "transfer" in str(message) else route.send(message)
+        )
+
+    boris.page.route_web_socket(re.compile("/socket.io/"), deaf)
+    boris.go()
+    expect(boris.page.locator("[data-live-light]")).to_have_text("Live")
+    ann.send(boris.accounts["USD"], "10")
+    assert boris.balance("USD") == "100.00 USD"
+    sockets[0].close()
+    expect(boris.page.locator('[data-currency="USD"] [data-balance]')).to_have_text("110.00 USD")
+    assert len(sockets) == 2
 
 
 def test_either_side_of_a_conversion_can_be_given(make_customer: MakeCustomer) -> None:
