@@ -189,8 +189,12 @@ class AccountsProjection:
         """Fingerprint and first answer of the commands among ``ids`` that were seen before."""
         found: dict[bytes, tuple[bytes, Any]] = {}
         for row in await connection.fetch(_KNOWN, list(map(UUID, ids))):
-            reply = _receipt(row) if row["reply"] is None else _REPLY.decode(row["reply"])
-            found[row["id"].bytes] = (row["fingerprint"], reply)
+            command_id, fingerprint = row["id"].bytes, row["fingerprint"]
+            if row["reply"] is not None:
+                found[command_id] = (fingerprint, _REPLY.decode(row["reply"]))
+            elif command_id not in found:
+                # A welcome bonus has a row too; what opened the customer is in ``commands``.
+                found[command_id] = (fingerprint, _receipt(row))
         return found
 
     def remembers(self, reply: Any) -> bool:
