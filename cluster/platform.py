@@ -164,6 +164,8 @@ class Platform:
         )
 
     async def _start_partitions(self, database_url: str, redis_url: str) -> None:
+        import ray
+
         from actors.accounts import start_partitions
 
         pool = await open_pool(database_url, name="kontor platform", size_max=2)
@@ -175,6 +177,11 @@ class Platform:
                 policy=self.settings.policy(),
                 count=self.settings.partitions,
             )
+        except ray.exceptions.RayError as error:
+            log.info("partitions_failed", error=str(error))
+            raise StartError(
+                f"Account partitions do not start: the reason is in {self.data.logs}", Exit.RAY
+            ) from None
         finally:
             await pool.close()
 

@@ -110,21 +110,28 @@ def start(
     dashboard_port: int,
     metrics_port: int,
 ) -> dict[str, Any]:
-    """Start Ray on this machine as a child of this process; returns its addresses."""
+    """Start Ray on this machine as a child of this process; returns its addresses.
+
+    Raises ``StartError``.
+    """
     import ray
 
     _be_quiet()
-    context: Any = ray.init(
-        namespace=NAMESPACE,
-        num_cpus=cpus,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        include_dashboard=True,
-        dashboard_host=dashboard_host,
-        dashboard_port=dashboard_port,
-        _metrics_export_port=metrics_port,
-        _temp_dir=str(folder / "ray"),
-        **_options(),
-    )
+    try:
+        context: Any = ray.init(
+            namespace=NAMESPACE,
+            num_cpus=cpus,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=True,
+            dashboard_host=dashboard_host,
+            dashboard_port=dashboard_port,
+            _metrics_export_port=metrics_port,
+            _temp_dir=str(folder / "ray"),
+            **_options(),
+        )
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StartError(f"Ray does not start: {reason}", Exit.RAY) from None
     return dict(context.address_info)
 
 

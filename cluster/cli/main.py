@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from cluster import runtime
 from cluster.errors import Exit, StartError
 from cluster.settings import Settings
 from persistence.database import Pool
@@ -36,6 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and an exit code."""
+    runtime.apply(runtime.FLAGS)  # before anything imports Ray, which reads them but once
     try:
         app()
     except StartError as error:
@@ -92,11 +94,11 @@ def node(
     ] = None,
 ) -> None:
     """Make this machine a node of a Ray cluster, with the flags that Kontor needs."""
-    from cluster import logs, runtime
+    from cluster import logs
     from cluster.platform import DASHBOARD_PORT, METRICS_PORT
 
     chosen = settings()
-    runtime.apply({**runtime.FLAGS, **runtime.CLUSTER_FLAGS})
+    runtime.apply(runtime.CLUSTER_FLAGS)
     runtime.apply({logs.FOLDER_VARIABLE: str(chosen.data_dir.resolve() / "log")})
     command = runtime.node_command(
         join,
