@@ -1,6 +1,6 @@
 """Telling open pages what has just happened: best effort, over Redis, never waited for.
 
-A partition publishes one message a turn; each gateway keeps what concerns its own connections.
+A partition publishes what has gathered in 20 ms as one message; each gateway keeps what concerns its own connections.
 Whoever misses one sees the truth at the next reading of the page.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,7 +23,8 @@ from domain.money import format_amount
 log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "kontor:live"
-_BACKLOG_MAX: Final = 1_000
+_BACKLOG_MAX: Final = 100_000
+_GATHER_S: Final = 0.02
 
 LiveTransfer = tuple[int, bytes, bool, int, int, int, str, str]
 """User, transfer id, incoming?, account, counterparty, amount, currency, status."""
@@ -99,15 +99,15 @@ class LivePublisher:
         self._redis = redis.asyncio.Redis.from_url(
             redis_url, socket_timeout=1.0, socket_connect_timeout=1.0
         )
-        self._backlog: deque[bytes] = deque(maxlen=_BACKLOG_MAX)
+        self._backlog: list[LiveTransfer] = []
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._pump())
 
     def publish(self, at: int, events: list[tuple[str, Any]]) -> None:
         """Queue what a turn made happen."""
         transfers = live_transfers(events)
-        if transfers:
-            self._backlog.append(_encode(transfers))
+        if transfers and len(self._backlog) < _BACKLOG_MAX:
+            self._backlog.extend(transfers)
             self._wake.set()
 
     async def close(self) -> None:
@@ -120,10 +120,11 @@ class LivePublisher:
     async def _pump(self) -> None:
         while True:
             await self._wake.wait()
+            await asyncio.sleep(_GATHER_S)
             self._wake.clear()
-            while self._backlog:
-                try:
-                    await self._redis.publish(CHANNEL, self._backlog.popleft())
-                except (RedisError, OSError) as error:
-                    log.info("live message lost", error=f"{type(error).__name__}: {error}")
-                    await asyncio.sleep(0.5)
+            gathered, self._backlog = self._backlog, []
+            try:
+                await self._redis.publish(CHANNEL, _encode(gathered))
+            except (RedisError, OSError) as error:
+                log.info("live message lost", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(0.5)

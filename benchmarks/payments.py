@@ -2,9 +2,9 @@
 
 Every transfer is between two different customers chosen at random among ``customers``; half of
 them cross partitions. Each customer makes one transfer before the clock starts, so that what is
-measured is not the first loading of everything. The peers run afterwards on the same Postgres, with the same durability:
-pgbench's TPC-B, and the plain alternative to actors, one transaction a transfer that locks both
-rows, as a pgbench script (so without any Python in its way).
+measured is not the first loading of everything. The peers run afterwards on the same Postgres,
+with the same durability: pgbench's TPC-B, and the plain alternative to actors, one transaction a
+transfer that locks both rows, as a pgbench script (so without any Python in its way).
 """
 
 from __future__ import annotations

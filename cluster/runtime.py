@@ -33,6 +33,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "RAY_core_worker_internal_heartbeat_ms": "50",
     # Workers that wait for tasks: there are none here, only actors.
     "RAY_enable_worker_prestart": "0",
+    # Ray would run workers at a lower priority than everything else on the machine; here the
+    # workers are the platform.
+    "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Serve's own account of its progress stays in its log files.
