@@ -171,7 +171,6 @@ class _Audit:
         self.works: dict[str, Workspace] = {}
         self.transit: Counter[str] = Counter()
         self._sent: dict[tuple[str, int], Credit] = {}
-        self._refused: set[tuple[str, int]] = set()
         self._settled: set[tuple[str, int]] = set()
 
     def found(self, finding: str) -> None:
@@ -218,11 +217,8 @@ class _Audit:
             for seq, outcome in received.outcomes:
                 if outcome is None:
                     self._settled.add((received.origin, seq))
-                else:
-                    self._refused.add((received.origin, seq))
-        for seq in record.acknowledged:
-            if (stream, seq) in self._refused:
-                self._settled.add((stream, seq))
+        # What was refused has come back in the turn that noted it.
+        self._settled.update((stream, seq) for seq in record.acknowledged)
 
     async def _compare_snapshots(self, work: Workspace) -> None:
         """At a checkpoint the stored states are what replay gives, byte for byte."""
