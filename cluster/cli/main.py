@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from cluster import runtime
@@ -56,6 +57,8 @@ def settings() -> Settings:
             text = problem["msg"].removeprefix("Value error, ")
             lines.append(f"KONTOR_{name}: {text}" if name else text)
         raise StartError("; ".join(lines), Exit.SETTINGS) from None
+    except SettingsError as error:  # a value that should be JSON and is not
+        raise StartError(str(error).partition("\n")[0], Exit.SETTINGS) from None
 
 
 def show(value: Any) -> None:
