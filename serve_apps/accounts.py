@@ -132,7 +132,7 @@ def refuse(code: str, **fields: object) -> Rejection:
 
 def text_refused(field: str, text: str) -> Rejection | None:
     """Free text must be storable: no control characters."""
-    return refuse("text_invalid", field=field) if _CONTROL.search(text) else None
+    return refuse(Code.TEXT_INVALID, field=field) if _CONTROL.search(text) else None
 
 
 def account_of(text: str | int) -> int | None:
@@ -227,7 +227,7 @@ def judge_form(
     except AmountError as error:
         return refuse(error.code, field="amount")
     if form.reference and _CONTROL.search(form.reference):
-        return refuse("text_invalid", field="reference")
+        return refuse(Code.TEXT_INVALID, field="reference")
     if destination is None:
         return refuse(Code.UNKNOWN_DESTINATION_ACCOUNT, account=str(form.destination)[:40])
     rate: Rate | None = None

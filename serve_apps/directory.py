@@ -10,8 +10,11 @@ from typing import Final
 
 from persistence.accounts import account_currencies
 from persistence.database import Pool
+from serve_apps.gathering import Gathering
 
 ENTRIES_MAX: Final = 200_000
+GATHERED_MAX: Final = 16
+"""More than this are worth a query of their own."""
 
 
 class Directory:
@@ -19,6 +22,7 @@ class Directory:
 
     def __init__(self) -> None:
         self._currencies: dict[int, str] = {}
+        self._loading: Gathering[int, str] = Gathering(self._load)
         self._pool: Pool
 
     def open(self, pool: Pool) -> None:
@@ -32,8 +36,15 @@ class Directory:
     async def learn(self, accounts: Iterable[int]) -> None:
         """Look up the accounts that are not known yet; afterwards ``known`` answers."""
         missing = {account for account in accounts if account not in self._currencies}
-        if missing:
-            self.note(await account_currencies(self._pool, missing))
+        if len(missing) > GATHERED_MAX:
+            await self._load(list(missing))
+        elif missing:
+            await self._loading.get_many(missing)
+
+    async def _load(self, accounts: list[int]) -> dict[int, str]:
+        found = await account_currencies(self._pool, accounts)
+        self.note(found)
+        return found
 
     def note(self, currencies: dict[int, str]) -> None:
         """Remember accounts that were just read anyway."""

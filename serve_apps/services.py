@@ -89,6 +89,10 @@ class AppConfig:
     connect_accounts: Connect = connect_accounts
 
 
+async def _leave_as_it_is(connection: object) -> None:
+    """Nothing here changes a connection's settings, so giving it back needs no round trip."""
+
+
 class Services:
     """A replica's connections. ``open`` before the first request, ``close`` after the last."""
 
@@ -110,7 +114,10 @@ class Services:
         """Connect to everything and start what runs in the background."""
         config = self.config
         self.pool = await open_pool(
-            config.database_url, name=f"kontor {config.name}", size_max=config.pool_size
+            config.database_url,
+            name=f"kontor {config.name}",
+            size_max=config.pool_size,
+            reset=_leave_as_it_is,
         )
         self.redis = redis.asyncio.Redis.from_url(config.redis_url, socket_connect_timeout=5)
         self.directory.open(self.pool)

@@ -23,6 +23,7 @@ import structlog
 
 from persistence import identity as store
 from persistence.database import OUTAGES, Pool
+from serve_apps.gathering import Gathering
 from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.sessions")
@@ -74,8 +75,7 @@ class Sessions:
         self._now = now
         self._entries: dict[bytes, _Entry] = {}
         self._seen: dict[bytes, float] = {}
-        self._waiting: dict[bytes, asyncio.Future[Principal | None]] = {}
-        self._loader: asyncio.Task[None] | None = None
+        self._loading: Gathering[bytes, Principal] = Gathering(self._load)
         self._trusted_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._pool: Pool
@@ -113,7 +113,7 @@ class Sessions:
     async def find(self, token: str) -> Principal | None:
         """The session of this token; ``None`` when there is none, or no longer."""
         digest = token_hash(token)
-        return self.known(digest) or await self._load(digest)
+        return self.known(digest) or await self._loading.get(digest)
 
     async def start(self, session: store.NewSession) -> int:
         """Store a new session."""
@@ -150,29 +150,9 @@ class Sessions:
                 self._pool, [(key, datetime.fromtimestamp(at, zone)) for key, at in seen.items()]
             )
 
-    async def _load(self, digest: bytes) -> Principal | None:
-        future = self._waiting.get(digest)
-        if future is None:
-            future = self._waiting[digest] = asyncio.get_running_loop().create_future()
-            if self._loader is None or self._loader.done():
-                self._loader = asyncio.create_task(self._load_waiting())
-        return await asyncio.shield(future)
-
-    async def _load_waiting(self) -> None:
-        """Load all that is asked for, with one query at a time for everything that gathers."""
-        while self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            now = self._now()
-            try:
-                rows = await store.live_sessions(self._pool, list(waiting), now)
-            except Exception as error:
-                for future in waiting.values():
-                    future.set_exception(error)
-                    future.exception()
-                continue
-            found = {row.token_hash: self._remember(row) for row in rows}
-            for digest, future in waiting.items():
-                future.set_result(found.get(digest))
+    async def _load(self, digests: list[bytes]) -> dict[bytes, Principal]:
+        rows = await store.live_sessions(self._pool, digests, self._now())
+        return {row.token_hash: self._remember(row) for row in rows}
 
     def _remember(self, row: store.SessionRow) -> Principal:
         principal = Principal(

@@ -318,7 +318,7 @@ OPERATIONS: Final = (
         codes=(
             Code.ID_REUSED,
             Code.UNKNOWN_CURRENCY,
-            "text_invalid",
+            Code.TEXT_INVALID,
             Code.TOO_MANY_ACCOUNTS,
             Code.NAME_INVALID,
         ),
@@ -412,7 +412,7 @@ OPERATIONS: Final = (
         key="required",
         codes=(
             *_HOLD_CODES,
-            "text_invalid",
+            Code.TEXT_INVALID,
             Code.UNKNOWN_SOURCE_ACCOUNT,
             Code.ACCOUNT_CLOSED,
             Code.ACCOUNT_FROZEN,
@@ -427,7 +427,9 @@ OPERATIONS: Final = (
         path="/api/user/{user}/hold/{hold}/post/",
         handler=post,
         summary="Move held funds",
-        description="In full or in part, to an account of the same currency.",
+        description="In full or in part, to an account of the same currency. To an account of"
+        " another customer it costs the fee of a transfer, which comes out of the hold too, and"
+        " counts towards the limit of the day.",
         tag="Holds",
         body=HoldPostForm,
         body_example={"to": TRANSFER["to"], "amount": "15.00", "release": True},
@@ -437,7 +439,7 @@ OPERATIONS: Final = (
         key="required",
         codes=(
             *_HOLD_CODES,
-            "text_invalid",
+            Code.TEXT_INVALID,
             Code.SAME_ACCOUNT,
             Code.UNKNOWN_DESTINATION_ACCOUNT,
             Code.ACCOUNT_FROZEN,
@@ -445,6 +447,7 @@ OPERATIONS: Final = (
             Code.CURRENCY_MISMATCH,
             Code.HOLD_UNKNOWN,
             Code.HOLD_EXCEEDED,
+            Code.DAILY_LIMIT_EXCEEDED,
         ),
     ),
     Operation(

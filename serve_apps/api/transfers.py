@@ -36,7 +36,7 @@ TRANSFER_CODES: Final = (
     Code.TOO_MANY_DECIMALS,
     Code.AMOUNT_NOT_POSITIVE,
     Code.AMOUNT_TOO_LARGE,
-    "text_invalid",
+    Code.TEXT_INVALID,
     Code.REFERENCE_TOO_LONG,
     Code.SAME_ACCOUNT,
     Code.UNKNOWN_SOURCE_ACCOUNT,

@@ -117,6 +117,15 @@ class TestHolds:
         refused(await act(ann, f"hold/{hold}/post/", rest, "four"), "hold_unknown")
         refused(await act(ann, f"hold/{hold}/void/", None, "five"), "hold_unknown")
 
+    async def test_posted_to_another_it_costs_the_fee(self, ann: User, bob: User) -> None:
+        hold = await self.reserve(ann, "60")
+        to = {"to": bob.accounts["USD"], "amount": "60"}
+        refused(await act(ann, f"hold/{hold}/post/", to), "hold_exceeded")
+        answer = await act(ann, f"hold/{hold}/post/", {**to, "amount": "50"}, "two")
+        assert (answer.status_code, answer.json()["fee"]) == (201, "0.50")
+        assert await available(ann) == ("49.50", "0.00", "49.50")
+        assert (await bob.balances())["USD"] == "150.00"
+
     async def test_voided_once(self, ann: User) -> None:
         hold = await self.reserve(ann, "60")
         answer = await act(ann, f"hold/{hold}/void/")
