@@ -1,7 +1,7 @@
 """Telling open pages what has just happened: best effort, over Redis, never waited for.
 
-A partition publishes what has gathered in 20 ms as one message; each gateway keeps what concerns its own connections.
-Whoever misses one sees the truth at the next reading of the page.
+A partition publishes what has gathered in 20 ms as one message; each gateway keeps what concerns
+its own connections. Whoever misses one sees the truth at the next reading of the page.
 """
 
 from __future__ import annotations
