@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -34,6 +33,7 @@ from domain.accounts.commands import (
     Transfer,
     TransferStatus,
 )
+from domain.accounts.guards import has_control
 from domain.accounts.numbers import customer_of, parse_account
 from domain.accounts.policy import transfer_fee
 from domain.durable import Rejection, Unavailable
@@ -51,7 +51,6 @@ from serve_apps.identity import open_customer, payee_name
 from serve_apps.services import Services
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MONEY_FIELDS: Final = ("available", "needed", "limit", "remaining")
 _QUOTE_TAG_SIZE: Final = 16
 TRANSFER_ENDPOINT: Final = "transaction"
@@ -128,11 +127,6 @@ def fingerprint(*fields: object) -> bytes:
 def refuse(code: str, **fields: object) -> Rejection:
     """A rejection with its fields as text."""
     return Rejection(code, {name: str(value) for name, value in fields.items()})
-
-
-def text_refused(field: str, text: str) -> Rejection | None:
-    """Free text must be storable: no control characters."""
-    return refuse(Code.TEXT_INVALID, field=field) if _CONTROL.search(text) else None
 
 
 def account_of(text: str | int) -> int | None:
@@ -226,8 +220,6 @@ def judge_form(
         amount = parse_amount(form.amount, currency)
     except AmountError as error:
         return refuse(error.code, field="amount")
-    if form.reference and _CONTROL.search(form.reference):
-        return refuse(Code.TEXT_INVALID, field="reference")
     if destination is None:
         return refuse(Code.UNKNOWN_DESTINATION_ACCOUNT, account=str(form.destination)[:40])
     rate: Rate | None = None
@@ -336,9 +328,6 @@ async def open_account(
     """Open one more account; without a name it is called like its currency."""
     if currency not in CURRENCIES:
         return refuse(Code.UNKNOWN_CURRENCY, currency=currency[:10])
-    refused = text_refused("name", name)
-    if refused is not None:
-        return refused
     name = name.strip() or CURRENCIES[currency].name
     number = command_id(user, "account", key)
     reply = await call(
@@ -420,7 +409,7 @@ def history_query(query: Mapping[str, str]) -> HistoryQuery | Rejection:
             raise ValueError
         name = "q"
         search = given.get(name)
-        if search is not None and (len(search) > 140 or _CONTROL.search(search)):
+        if search is not None and (len(search) > 140 or has_control(search)):
             raise ValueError
     except (ValueError, KeyError, OverflowError):
         return refuse("malformed_query", parameter=name)

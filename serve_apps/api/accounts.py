@@ -31,7 +31,6 @@ from serve_apps.accounts import (
     preview,
     rate_text,
     refuse,
-    text_refused,
     time_text,
 )
 from serve_apps.accounts import (
@@ -171,9 +170,6 @@ async def reserve(call: Call) -> Outcome:
     amount = _amount(form.amount, currency)
     if isinstance(amount, Rejection):
         return amount
-    refused = text_refused("purpose", form.purpose)
-    if refused is not None:
-        return refused
     reply = await carry_out(
         services,
         ReserveHold(
@@ -209,9 +205,6 @@ async def post(call: Call) -> Outcome:
     amount = _amount(form.amount, currency)
     if isinstance(amount, Rejection):
         return amount
-    refused = text_refused("reference", form.reference)
-    if refused is not None:
-        return refused
     reply = await carry_out(
         services,
         PostHold(
