@@ -164,22 +164,33 @@ class RequestLink:
 
     async def _carry(self, calls: list[_Call]) -> None:
         commands = [command for call in calls for command in call.commands]
+        replies: list[Any] = [Unavailable("no answer")] * len(commands)
         try:
             answer = await self._deliver(self._codec.encode(commands))
             replies = self._codec.decode_replies(answer)
-        except (NoAnswer, OSError) as error:
-            log.info("batch has no answer", error=f"{type(error).__name__}: {error}")
-            replies = [Unavailable("no answer")] * len(commands)
-        start = 0
-        for call in calls:
-            end = start + len(call.commands)
-            # A caller that went away has cancelled its future.
-            if not call.future.done():
-                call.future.set_result(replies[start:end])
-            start = end
+        except Exception as error:
+            # Whatever went wrong, nobody may wait for ever.
+            expected = isinstance(error, NoAnswer | OSError)
+            log.info(
+                "batch has no answer",
+                error=f"{type(error).__name__}: {error}",
+                exc_info=not expected,
+            )
+        finally:
+            start = 0
+            for call in calls:
+                end = start + len(call.commands)
+                # A caller that went away has cancelled its future.
+                if not call.future.done():
+                    call.future.set_result(replies[start:end])
+                start = end
 
     async def close(self) -> None:
-        """Wait for nothing more."""
+        """Wait for nothing more; whoever still does learns that the outcome is unknown."""
+        for call in self._queue:
+            if not call.future.done():
+                call.future.set_result([Unavailable("closed")] * len(call.commands))
+        self._queue.clear()
         for task in list(self._in_flight):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
