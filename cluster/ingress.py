@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 APPLICATION: Final = "kontor"
 # Each open websocket counts as a request under way.
 _REQUESTS_MAX: Final = 5_000
-_STOP_S: Final = 8.0
 _LOGGING: Final = {"enable_access_log": False, "log_level": "WARNING"}
 
 
@@ -59,11 +58,11 @@ def run(config: AppConfig, *, replicas: int) -> None:
     serve.run(ingress.bind(), name=APPLICATION, route_prefix="/", blocking=False)
 
 
-def stop() -> None:
+def stop(*, patience_s: float) -> None:
     """Take the application and Serve down; what has not ended by then is left to the caller."""
     from ray import serve
 
-    # Serve would wait 30 s for a controller that hangs, and says so; it may hang alone.
+    # Serve waits 30 s for a controller that hangs: it may do so alone.
     waiting = threading.Thread(target=serve.shutdown, daemon=True)
     waiting.start()
-    waiting.join(_STOP_S)
+    waiting.join(patience_s)

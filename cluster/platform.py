@@ -196,11 +196,13 @@ class Platform:
         )
 
     def _start_ingress(self, config: AppConfig) -> None:
+        import ray
+
         from cluster import ingress
 
         try:
             ingress.run(config, replicas=self.settings.replicas)
-        except RuntimeError as error:
+        except (RuntimeError, ray.exceptions.RayError) as error:
             log.info("ingress_failed", error=str(error))
             raise StartError(
                 f"Pages and API do not start: the reason is in {self.data.logs}", Exit.INGRESS
@@ -278,7 +280,9 @@ class Platform:
                 if self._serving:
                     from cluster import ingress
 
-                    ingress.stop()
+                    # A cluster of others outlives us: leave no half-ended Serve in it.
+                    own = self.settings.ray_address is None
+                    ingress.stop(patience_s=8 if own else 35)
                 if self._partitions:
                     asyncio.run(self._stop_partitions())
             except (ray.exceptions.RayError, RuntimeError, OSError) as error:

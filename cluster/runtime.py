@@ -56,6 +56,8 @@ CLUSTER_FLAGS: Final[Mapping[str, str]] = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
+    # Time for a load balancer in front to notice that a replica goes; a stop waits for it.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from cluster.cli.main import main
+from cluster.cli import accounts
+from cluster.cli.main import app, main
+
+app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
 
 __all__ = ["main"]

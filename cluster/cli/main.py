@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable
 from typing import Annotated, Any
@@ -57,8 +58,10 @@ def settings() -> Settings:
             text = problem["msg"].removeprefix("Value error, ")
             lines.append(f"KONTOR_{name}: {text}" if name else text)
         raise StartError("; ".join(lines), Exit.SETTINGS) from None
-    except SettingsError as error:  # a value that should be JSON and is not
-        raise StartError(str(error).partition("\n")[0], Exit.SETTINGS) from None
+    except SettingsError as error:
+        found = re.search(r'field "(\w+)"', str(error))
+        name = f"KONTOR_{found.group(1).upper()}" if found else "A setting"
+        raise StartError(f"{name} is not valid JSON", Exit.SETTINGS) from None
 
 
 def show(value: Any) -> None:

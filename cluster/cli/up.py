@@ -100,7 +100,8 @@ def _show(console: Console, platform: Platform, people: list[demo.Person], secon
     console.print(f"  Pages          {url}")
     console.print(f"  API            {url}/api/docs")
     console.print(f"  Ray dashboard  {platform.addresses.dashboard}")
-    console.print(f"    its token is in {platform.data.path / 'ray-token'}", style="dim")
+    if platform.settings.ray_address is None:
+        console.print(f"    its token is in {platform.data.path / 'ray-token'}", style="dim")
     console.print(f"  Metrics        {platform.addresses.metrics}")
     console.print(f"  Logs           {platform.data.logs}")
     if people:

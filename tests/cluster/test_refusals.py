@@ -73,7 +73,7 @@ def test_a_redis_that_cannot_be_reached(tmp_path: Path, postgres: EmbeddedPostgr
     [
         ("KONTOR_PORT", "many", "KONTOR_PORT"),
         ("KONTOR_FEES", '{"XXX": {"basis_points": 1}}', "XXX"),
-        ("KONTOR_FEES", "none", "fees"),
+        ("KONTOR_FEES", "none", "KONTOR_FEES"),
         ("KONTOR_DAILY_LIMITS", '{"USD": "1.234"}', "decimals"),
         ("KONTOR_MODE", "production", "KONTOR_SECRET_KEY"),
         ("KONTOR_SECRET_KEY", "short", "32"),
