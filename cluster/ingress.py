@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import os
 import threading
@@ -22,7 +23,12 @@ def _builder(config: AppConfig) -> Callable[[], Any]:
     def build_application() -> Any:
         from serve_apps.application import build
 
-        return build(dataclasses.replace(config, name=f"serve-{os.getpid()}"))
+        application = build(dataclasses.replace(config, name=f"serve-{os.getpid()}"))
+        # What is loaded by now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        return application
 
     return build_application
 
