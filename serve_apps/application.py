@@ -98,7 +98,8 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id, length = _read_front(scope)
+        given_id, length = _read_front(scope)
+        request_id = given_id or secrets.token_hex(8).encode()
         is_api = scope["path"].startswith("/api/")
         extra = self._api_headers if is_api else self._page_headers
         status = 0
@@ -110,7 +111,8 @@ class Application:
                 headers = message["headers"] = list(message["headers"])
                 present = {name for name, _ in headers}
                 headers += [header for header in extra if header[0] not in present]
-                headers.append((b"x-request-id", request_id))
+                if not given_id:  # else whoever gave it answers it, as Serve does
+                    headers.append((b"x-request-id", request_id))
             await send(message)
 
         if length is None or length > self._body_size_max:
@@ -220,7 +222,7 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _read_front(scope: Scope) -> tuple[bytes, int | None]:
-    """The request's id (its own if it has a decent one), and how long its body claims to be."""
+    """The request's id (empty if it has no decent one), and how long its body claims to be."""
     request_id = b""
     length: int | None = 0 if scope["method"] in ("GET", "HEAD") else None
     for name, value in scope["headers"]:
@@ -228,7 +230,7 @@ def _read_front(scope: Scope) -> tuple[bytes, int | None]:
             request_id = value
         elif name == b"content-length":
             length = int(value) if value.isdigit() else None
-    return request_id or secrets.token_hex(8).encode(), length
+    return request_id, length
 
 
 def _bounded(receive: Receive, size_max: int) -> Receive:
