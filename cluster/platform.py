@@ -23,7 +23,7 @@ from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
-from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder
+from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder, runtime_path
 from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
 from cluster.settings import Settings
 from persistence.database import open_pool
@@ -54,7 +54,7 @@ class Platform:
         self.settings = settings
         self.data = DataFolder(settings.data_dir)
         self.instance = instance_of(self.data.path)
-        self.folder = runtime_folder(self.instance)
+        self.folder = runtime_path(self.instance)
         self.addresses: Addresses | None = None
         self.config: AppConfig | None = None
         self._report = report

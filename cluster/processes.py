@@ -34,12 +34,17 @@ def instance_of(data_dir: Path) -> str:
     return hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:10]
 
 
+def runtime_path(instance: str) -> Path:
+    """Where an instance has its sockets, whose paths may not pass 107 bytes."""
+    return Path("/tmp") / f"kontor-{instance}"
+
+
 def runtime_folder(instance: str) -> Path:
-    """A short folder for sockets, whose paths may not pass 107 bytes; made if it is missing.
+    """Make the folder for sockets if it is missing.
 
     Only its owner may enter. One that belongs to somebody else is refused.
     """
-    folder = Path("/tmp") / f"kontor-{instance}"
+    folder = runtime_path(instance)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     status = folder.lstat()
@@ -99,7 +104,7 @@ def run_as(
 def leftovers(instance: str) -> list[psutil.Process]:
     """Processes of ``instance`` other than this one and its ancestors, newest first."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    folder = f"/tmp/kontor-{instance}/"
+    folder = f"{runtime_path(instance)}/"
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         if process.pid in own:

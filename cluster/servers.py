@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ import redis.exceptions
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
-from cluster.processes import instance_of, runtime_folder
+from cluster.processes import instance_of, runtime_folder, runtime_path
 from cluster.settings import Settings
 from persistence.database import DatabaseUnavailable, connection, place
 from persistence.migrate import Migration, MigrationError, migrate
@@ -24,14 +25,14 @@ def embedded_postgres(data: DataFolder) -> EmbeddedPostgres:
     """The Postgres of a data folder, not yet started."""
     instance = instance_of(data.path)
     log = data.logs / "postgres.log"
-    return EmbeddedPostgres(data.postgres, runtime_folder(instance), log, instance=instance)
+    return EmbeddedPostgres(data.postgres, runtime_path(instance), log, instance=instance)
 
 
 def embedded_redis(data: DataFolder) -> EmbeddedRedis:
     """The Redis of a data folder, not yet started."""
     instance = instance_of(data.path)
     log = data.logs / "redis.log"
-    return EmbeddedRedis(data.redis, runtime_folder(instance), log, instance=instance)
+    return EmbeddedRedis(data.redis, runtime_path(instance), log, instance=instance)
 
 
 @contextmanager
@@ -52,11 +53,13 @@ def database(settings: Settings) -> Iterator[str]:
             raise
         yield server.url()
         return
+    sockets = runtime_folder(instance_of(data.path))
     try:
         server.start()
         yield server.url()
     finally:
         server.stop()
+        shutil.rmtree(sockets, ignore_errors=True)
         data.release()
 
 
