@@ -245,8 +245,7 @@ async def _peers(target: Target, options: Options) -> dict[str, Any]:
         await admin.execute(f"DROP DATABASE IF EXISTS {_PEER}")
         await admin.execute(f"CREATE DATABASE {_PEER}")
     try:
-        name = urlsplit(target.database_url).path.lstrip("/")
-        url = target.database_url.replace(f"/{name}", f"/{_PEER}", 1)
+        url = urlsplit(target.database_url)._replace(path=f"/{_PEER}").geturl()
         async with connection(url, name="bench") as peer:
             await peer.execute(
                 "CREATE TABLE plain_accounts (id bigint PRIMARY KEY, balance bigint NOT NULL);"
