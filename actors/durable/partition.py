@@ -22,6 +22,7 @@ from actors.durable.link import Outlet
 from actors.durable.records import Codec, Shipment, TurnRecord
 from actors.durable.routing import slot_of
 from actors.durable.turn import (
+    STALE,
     Batch,
     Confirmed,
     Entity,
@@ -204,7 +205,10 @@ class Partition:
         for index, message in enumerate(messages):
             self._inbox.append(Incoming(batch, index, shipment.origin, shipment.low, message))
         self._wake.set()
-        return await future
+        outcomes = await future
+        if STALE in outcomes:
+            raise Interrupted("stale")
+        return outcomes
 
     def owns(self, key: str) -> bool:
         """Whether the entity lives here."""

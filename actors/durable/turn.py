@@ -13,10 +13,12 @@ from typing import Any, Final, final
 
 from actors.durable.records import Codec, PartitionState, Received, Sent, TurnRecord
 from actors.durable.routing import slot_of
-from domain.durable import Decision, Machine, Message, Rejection
+from domain.durable import Decision, Machine, Message, Rejection, Unavailable
 
 RECENT_MAX: Final = 50_000
 ID_REUSED: Final = "id_reused"
+STALE: Final = Unavailable("stale")
+"""Answers a message that is older than what its origin has durably noted."""
 
 
 class Imbalance(Exception):
@@ -254,8 +256,9 @@ class Workspace:
             turn.answers.append((item.batch, item.index, inbox[message.seq]))
             return
         if message.seq < self.partition.lows.get(item.origin, 0):
-            # A repeat that was long on its way; whoever sent it has its outcome, durably.
-            turn.answers.append((item.batch, item.index, None))
+            # A repeat that was long on its way, or of a sender that has been replaced: the
+            # outcome is durably known at the origin and forgotten here.
+            turn.answers.append((item.batch, item.index, STALE))
             return
         entity = self.entities[message.destination]
         decision = self.machine.decide(entity.state, message.body, turn.at)
@@ -327,6 +330,9 @@ class Workspace:
         if decision.answers is not None:
             self._answer_waiting(turn.answers, decision, decision.answers)
             if not self.remembers(decision.reply):
+                # Who asks again now may have looked in the tables before this is written.
+                answered = _Seen(decision.fingerprint, decision.reply)
+                self.recent.setdefault(decision.answers, answered)
                 turn.remembered.append((decision.answers, decision.fingerprint, decision.reply))
 
     def _answer_waiting(

@@ -1,8 +1,9 @@
 """What can be asked of a customer's accounts, what entities tell each other, and the answers.
 
 Amounts are minor units, times microseconds since the epoch, accounts and customers integers
-(see ``numbers``), ids 16 bytes chosen by the caller. ``fingerprint`` is a hash of what the client
-asked for: the same id with another fingerprint is a conflict.
+(see ``numbers``), ids 16 bytes chosen by the caller, never the same for two customers.
+``fingerprint`` is a hash of what the client asked for: the same id with another fingerprint is a
+conflict.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from domain.accounts.guards import (
     over_limit,
     reject,
 )
-from domain.accounts.linked import waits_in_group
 from domain.accounts.numbers import customer_of
 from domain.accounts.policy import Policy, transfer_fee
 from domain.accounts.state import Customer
@@ -68,8 +67,6 @@ class HoldDecisions(ABC):
         return Decision([event], cmd.HoldReply(view))
 
     def _post_hold(self, state: Customer, command: cmd.PostHold, now: int) -> Decision | Rejection:
-        if state.groups and waits_in_group(state, command.id):
-            return reject(Code.ID_REUSED)
         if command.amount <= 0:
             return reject(Code.AMOUNT_NOT_POSITIVE)
         refused = bad_text(command.reference)

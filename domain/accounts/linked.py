@@ -31,8 +31,10 @@ def copy_of(state: Customer) -> Customer:
 
 
 def waits_in_group(state: Customer, transfer: bytes) -> bool:
-    """Whether the id is one of a transfer in a group that has not ended."""
-    return any(leg.transfer == transfer for group in state.groups.values() for leg in group.legs)
+    """Whether the id is one of a group that has not ended, or of a transfer in it."""
+    return transfer in state.groups or any(
+        leg.transfer == transfer for group in state.groups.values() for leg in group.legs
+    )
 
 
 class LinkedDecisions(ABC):

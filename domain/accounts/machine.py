@@ -62,7 +62,15 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
         return Customer()
 
     def decide(self, state: Customer, command: Any, now: int) -> Decision | Rejection:
-        return self._decide[type(command)](state, command, now)
+        kind = type(command)
+        # Until a group ends no table knows its ids: only its customer's state does.
+        if (
+            state.groups
+            and kind is not cmd.LinkedTransfers
+            and waits_in_group(state, getattr(command, "id", b""))
+        ):
+            return reject(Code.ID_REUSED)
+        return self._decide[kind](state, command, now)
 
     def apply(self, state: Customer, event: Any) -> None:
         APPLY[type(event)](state, event)
@@ -88,7 +96,10 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
         if kind is cmd.Transfer or kind is cmd.PostHold:
             return (str(customer_of(command.destination)),)
         if kind is cmd.LinkedTransfers:
-            return tuple({str(customer_of(leg.destination)) for leg in command.transfers})
+            # In an order that is the same in every run.
+            return tuple(
+                dict.fromkeys(str(customer_of(leg.destination)) for leg in command.transfers)
+            )
         return ()
 
     def key(self, command: Any) -> str:

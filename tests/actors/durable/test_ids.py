@@ -14,6 +14,7 @@ from tests.actors.durable.scenario import (
     Scenario,
     Scenarios,
     ask,
+    closed,
     play,
     posted,
     settle,
@@ -134,6 +135,37 @@ async def a_group_asked_for_after_a_crash_is_answered_when_it_ends(world: World)
     (reply,) = await asking
     assert reply.results[0].status == TransferStatus.COMPLETED
     assert await ask(world, group, other) == [reply, Rejection("id_reused")]
+
+
+@scenario
+async def a_group_that_ends_in_the_turn_of_its_repeat_is_not_done_again(world: World) -> None:
+    alice, bob = world.pair()
+    (carol,) = world.customers(4, "accounts/0")[3:]
+    await world.open(alice, bob, carol)
+    sender, receiver = world.owner(str(alice)), world.owner(str(bob))
+    world.crash(receiver)
+    legs = (world.transfer(usd(alice), usd(bob), 1_000),)
+    group = cmd.LinkedTransfers(world.id(), b"g", legs)
+    lost = asyncio.create_task(ask(world, group))
+    await settle()
+    world.crash(sender)
+    world.start(sender)
+    await lost
+    await world.partitions[sender].ready()
+    # The promise and the repeat gather while another turn is being written.
+    gate = closed(world, sender)
+    other = asyncio.create_task(ask(world, world.transfer(usd(carol), usd(alice), 1)))
+    await settle()
+    world.start(receiver)
+    await settle()
+    asking = asyncio.create_task(ask(world, group))
+    await settle()
+    gate.set()
+    await other
+    (reply,) = await asking
+    assert reply.results[0].status == TransferStatus.COMPLETED
+    await world.quiet()
+    assert posted(world, bob) == 101_000
 
 
 @pytest.mark.parametrize("told", scenario, ids=lambda told: told.__name__)

@@ -20,6 +20,7 @@ from tests.actors.durable.scenario import (
     posted,
     settle,
 )
+from tests.actors.durable.twin import Outage
 from tests.actors.durable.world import World, usd
 
 scenario = Scenarios()
@@ -77,12 +78,16 @@ async def a_repeat_that_comes_late_has_no_effect(world: World) -> None:
     assert len(shipments) == 5
     inbox = world.partitions[world.owner(str(bob))]._work.partition.inbox
     assert [len(seen) for seen in inbox.values()] == [1]
-    for stream, payload in shipments:
-        await deliver(stream, payload)
+    for stream, payload in shipments[:4]:
+        with pytest.raises(Outage, match="stale"):
+            await deliver(stream, payload)
+    await deliver(*shipments[4])
     world.crash(world.owner(str(bob)))
     world.start(world.owner(str(bob)))
-    for stream, payload in shipments:
-        await deliver(stream, payload)
+    for stream, payload in shipments[:4]:
+        with pytest.raises(Outage, match="stale"):
+            await deliver(stream, payload)
+    await deliver(*shipments[4])
     assert posted(world, bob) == 100_015
 
 

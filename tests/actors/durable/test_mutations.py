@@ -74,6 +74,20 @@ MUTATIONS = [
         "if False:",
     ),
     Mutation(
+        "who sends what is long settled is told that it was accepted",
+        Workspace,
+        "_incoming",
+        "turn.answers.append((item.batch, item.index, STALE))",
+        "turn.answers.append((item.batch, item.index, None))",
+    ),
+    Mutation(
+        "a group that ended is not known before it is written",
+        Workspace,
+        "_enact",
+        "self.recent.setdefault(decision.answers, answered)",
+        "pass",
+    ),
+    Mutation(
         "low ignores what is not durably confirmed",
         Outlet,
         "_pump",

@@ -122,7 +122,7 @@ class World:
             async with asyncio.timeout(10):
                 outcomes = await partition.receive(shipment)
         except (Interrupted, TimeoutError) as error:
-            raise Outage("interrupted") from error
+            raise Outage(str(error)) from error
         return self.codec.encode(outcomes)
 
     async def _deliver_late(self, stream: str, payload: bytes) -> None:

@@ -214,11 +214,17 @@ def test_an_id_is_good_for_one_leg(bank: Bank) -> None:
 def test_the_id_of_a_waiting_leg_is_taken(bank: Bank) -> None:
     hold = bank.reserve(usd(ALICE), 50)
     leg = to(bank, usd(BOB), 100)
-    bank.put(linked(bank, leg), deliver=False)
+    group = linked(bank, leg)
+    bank.put(group, deliver=False)
     assert bank.put(leg, deliver=False).code == Code.ID_REUSED
     assert codes(bank.put(linked(bank, leg), deliver=False)) == [Code.ID_REUSED]
-    post = cmd.PostHold(leg.id, b"", ALICE, hold, 50, usd(BOB), "USD")
-    assert bank.put(post, deliver=False).code == Code.ID_REUSED
+    for taken in (leg.id, group.id):
+        post = cmd.PostHold(taken, b"", ALICE, hold, 50, usd(BOB), "USD")
+        assert bank.put(post, deliver=False).code == Code.ID_REUSED
+        other = cmd.ReserveHold(taken, b"", usd(ALICE), 50, NOON + 1, "")
+        assert bank.put(other, deliver=False).code == Code.ID_REUSED
+    lone = bank.transfer(usd(ALICE), usd(BOB), 1, id=group.id)
+    assert bank.put(lone, deliver=False).code == Code.ID_REUSED
 
 
 def test_a_waiting_group_asked_for_again_goes_on_waiting(bank: Bank) -> None:

@@ -197,7 +197,7 @@ MUTATIONS = [
         "the id of a waiting leg is free",
         linked,
         "waits_in_group",
-        "return any(",
+        "return transfer in state.groups or any(",
         "return False and any(",
     ),
     Mutation(
