@@ -2,8 +2,8 @@
 
 An ``Outlet`` carries messages between partitions: one shipment in flight, everything that gathers
 meanwhile in the next, repeated until answered; the journal behind it makes it at-least-once, the
-receiver's inbox exactly-once in effect. A ``RequestLink`` carries a gateway's commands, a few
-batches in flight at a time. Both go through a ``Channel``, which keeps order.
+receiver's inbox exactly-once in effect. A ``RequestLink`` carries a gateway's commands in the
+same way, but repeats nothing by itself. Both go through a ``Channel``, which keeps order.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class RequestLink:
         deliver: Deliver,
         codec: Codec[Any, Any],
         *,
-        in_flight_max: int = 2,
+        in_flight_max: int = 1,
         batch_max: int = 2_000,
     ) -> None:
         self._deliver = deliver
