@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -193,6 +194,10 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
         [(model, "validation") for model in models], ref_template=_REF.replace("{name}", "{model}")
     )
     merged = {**by_msgspec, **by_pydantic.get("$defs", {})}
+    for schema in merged.values():
+        if "description" in schema:
+            # From Python 3.13 on docstrings come without their indentation.
+            schema["description"] = inspect.cleandoc(schema["description"])
     return dict(sorted(merged.items()))
 
 
