@@ -12,9 +12,9 @@ from actors.accounts import accounts_codec
 from actors.durable.channel import NoAnswer
 from actors.durable.link import Outlet, RequestLink
 from actors.durable.records import Codec, Sent, Shipment
+from cluster.simulation.virtual import run_virtual
 from domain.accounts import commands as cmd
 from domain.durable import Rejection, Unavailable
-from tests.actors.durable.virtual import run_virtual
 
 CODEC: Codec[Any, Any] = accounts_codec()
 encode = CODEC.encode

@@ -12,11 +12,11 @@ from actors.durable import partition as partition_module
 from actors.durable.link import Outlet
 from actors.durable.partition import Partition
 from actors.durable.turn import Workspace
+from cluster.simulation.virtual import run_virtual
 from domain.accounts.linked import LinkedDecisions
 from tests.actors.durable import test_ids, test_messages, test_partition
 from tests.actors.durable.scenario import play
 from tests.actors.durable.test_chaos import run
-from tests.actors.durable.virtual import run_virtual
 from tests.mutation import Mutation, found_by
 
 MUTATIONS = [

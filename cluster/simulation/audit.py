@@ -6,11 +6,11 @@ from collections import Counter
 from typing import Any
 
 from actors.durable.turn import Entity, Workspace
+from cluster.simulation.world import POLICY, World, idle
 from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus
 from domain.accounts.machine import AccountsMachine
 from persistence.journal import GENESIS, check_link
-from tests.actors.durable.world import POLICY, World, idle
 
 
 def replayed(world: World, stream: str, *, from_checkpoint: bool) -> Workspace:

@@ -14,12 +14,12 @@ from actors.durable.link import Outlet
 from actors.durable.partition import Interrupted, Options, Partition
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
+from cluster.simulation.store import MemoryJournal, MemoryProjection, Outage, Store
 from domain.accounts import commands as cmd
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.numbers import account_number
 from domain.accounts.policy import FeeRate, Policy
 from domain.durable import Moved, Unavailable
-from tests.actors.durable.twin import MemoryJournal, MemoryProjection, Outage, Store
 
 START = 1_800_000_000_000_000
 POLICY = Policy(fees={"USD": FeeRate(50, 10)}, daily_limits={})

@@ -10,8 +10,6 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import pytest
-
 from actors.durable import partition
 
 Result = TypeVar("Result")
@@ -57,14 +55,15 @@ class _Time:
 def run_virtual(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run a coroutine on a virtual clock, and whatever it leaves behind to its end."""
     loop = VirtualLoop()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partition, "time", _Time)
-        try:
-            return loop.run_until_complete(main())
-        finally:
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.close()
+    real = vars(partition)["time"]
+    vars(partition)["time"] = _Time
+    try:
+        return loop.run_until_complete(main())
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
+        vars(partition)["time"] = real
