@@ -1,0 +1,1 @@
+"""What this and earlier releases have written, held against the present code."""
