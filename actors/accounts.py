@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from actors.durable.actor import ActorConfig, DurableActor, now_us, start_actor
+from actors.durable.actor import ActorConfig, DurableActor, start_actor
 from actors.durable.client import DurableClient
-from actors.durable.partition import Options, Partition, Projection
+from actors.durable.partition import Options, Projection
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
 from actors.live import LivePublisher
-from domain.accounts.commands import Command, EntityMessage, ExpireHolds, Reply
+from domain.accounts.commands import Command, EntityMessage, Reply
 from domain.accounts.events import Event
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy
 from domain.accounts.state import Customer
 from persistence.accounts import AccountsProjection
 from persistence.database import Pool, open_pool
-from persistence.journal import prepare_streams, slot_map, to_datetime
+from persistence.journal import prepare_streams, slot_map
 
 KIND: Final = "accounts"
-_SWEEP_MAX: Final = 500
 
 
 def accounts_codec() -> Codec[Any, Any]:
@@ -43,21 +42,13 @@ class AccountActor(DurableActor):
         return accounts_codec()
 
     def projection(self) -> Projection:
-        self._accounts = AccountsProjection(slot_of)
-        return self._accounts
+        return AccountsProjection(slot_of)
 
     def publisher(self) -> Callable[[int, list[tuple[str, Any]]], None]:
         if self.config.redis_url is None:
             return super().publisher()
         self._live = LivePublisher(self.config.redis_url)
         return self._live.publish
-
-    async def sweep(self, partition: Partition, pool: Pool) -> None:
-        """End holds whose time has come."""
-        due = await self._accounts.due_holds(pool, to_datetime(now_us()), _SWEEP_MAX)
-        customers = {customer for _, customer in due if partition.owns(str(customer))}
-        if customers:
-            await partition.request([ExpireHolds(customer) for customer in sorted(customers)])
 
 
 class AccountsClient:

@@ -7,18 +7,18 @@ nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import msgspec
 
 from actors.accounts import KIND, accounts_codec
-from actors.durable.turn import Entity, Imbalance, Workspace
+from actors.durable.replay import Replay
+from actors.durable.turn import MOVED, Entity, Imbalance, Workspace
 from domain.accounts.commands import AccountStatus, Credit, TransferStatus
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy
-from domain.accounts.state import Customer
 from domain.money import CURRENCIES, format_amount
 from persistence.database import Connection, Pool
 from persistence.journal import (
@@ -29,6 +29,7 @@ from persistence.journal import (
     read_journal,
     streams,
     to_datetime,
+    to_microseconds,
 )
 
 FINDINGS_MAX: Final = 100
@@ -168,7 +169,7 @@ class _Audit:
         self.codec = accounts_codec()
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.works: dict[str, Workspace] = {}
+        self.replay = Replay(self.codec, self._workspace)
         self.transit: Counter[str] = Counter()
         self._sent: dict[tuple[str, int], Credit] = {}
         self._settled: set[tuple[str, int]] = set()
@@ -179,34 +180,50 @@ class _Audit:
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(finding)
 
-    async def replay(self, stream: str) -> None:
-        """Make all of a stream happen again from nothing, and hold it against what is stored."""
-        work = self.works[stream] = self._workspace()
-        checkpoint = await self.connection.fetchrow(
-            "SELECT seq FROM checkpoints WHERE stream = $1", stream
-        )
-        seq, previous = 0, GENESIS
+    async def run(self, names: Sequence[str]) -> None:
+        """Make all streams happen again from nothing, and hold them against what is stored."""
+        checkpoints = {
+            row["stream"]: row["seq"]
+            for row in await self.connection.fetch("SELECT stream, seq FROM checkpoints")
+        }
+        due: dict[str, dict[str, bytes]] = {}
+        encode = self.codec.encode
+
+        def seen(stream: str, row: JournalRow, record: Any, came: dict[str, Entity]) -> None:
+            self.counts["turns"] += 1
+            self.counts["events"] += len(record.events)
+            self._track(stream, record)
+            states = due.setdefault(stream, {})
+            if row.seq == checkpoints.get(stream, 0):
+                entities = self.replay.works[stream].entities
+                states.update({key: encode(entity.state) for key, entity in entities.items()})
+            elif row.seq > checkpoints.get(stream, 0):
+                # What came after the checkpoint is stored as its former owner stored it.
+                states.update({key: encode(entity.state) for key, entity in came.items()})
+
+        rows = {stream: self._chained(stream) for stream in names}
         try:
-            async for row in _rows(self.connection, stream):
-                check_link(row, seq + 1, previous)
-                seq, previous = row.seq, row.hash
-                record = self.codec.decode_turn(row.entries)
-                for key, _ in record.events:
-                    if key not in work.entities:
-                        work.entities[key] = Entity(Customer())
-                work.replay(record, row.at)
-                self._track(stream, record)
-                self.counts["events"] += len(record.events)
-                if checkpoint is not None and seq == checkpoint["seq"]:
-                    await self._compare_snapshots(work)
+            await self.replay.run(rows, seen)
         except (Corrupt, Imbalance, msgspec.DecodeError, LookupError, ValueError) as error:
-            self.found(f"{stream} {seq}: {type(error).__name__}: {error}")
-        self.counts["turns"] += seq
-        self.counts["customers"] += len(work.entities)
+            self.found(f"{type(error).__name__}: {error}")
+        for parcel in self.replay.parcels.values():
+            due.setdefault("", {}).update({key: encode(e.state) for key, e in parcel.items()})
+        for states in due.values():
+            await self._compare_snapshots(states)
+        works = self.replay.works.values()
+        self.counts["customers"] += sum(len(work.entities) for work in works)
+        await self._compare_timers()
+
+    async def _chained(self, stream: str) -> AsyncIterator[JournalRow]:
+        seq, previous = 0, GENESIS
+        async for row in _rows(self.connection, stream):
+            check_link(row, seq + 1, previous)
+            seq, previous = row.seq, row.hash
+            yield row
 
     def _workspace(self) -> Workspace:
         machine = AccountsMachine(Policy({}, {}))
-        return Workspace(machine, self.codec, lambda reply: True, lambda key: True)
+        return Workspace(machine, self.codec, lambda reply: True)
 
     def _track(self, stream: str, record: Any) -> None:
         """Follow the money between partitions, message by message."""
@@ -220,10 +237,9 @@ class _Audit:
         # What was refused has come back in the turn that noted it.
         self._settled.update((stream, seq) for seq in record.acknowledged)
 
-    async def _compare_snapshots(self, work: Workspace) -> None:
+    async def _compare_snapshots(self, states: dict[str, bytes]) -> None:
         """At a checkpoint the stored states are what replay gives, byte for byte."""
-        encode = self.codec.encode
-        keys = list(work.entities)
+        keys = list(states)
         for start in range(0, len(keys), 5_000):
             part = keys[start : start + 5_000]
             rows = await self.connection.fetch(
@@ -233,14 +249,32 @@ class _Audit:
             )
             stored = {row["key"]: row["state"] for row in rows}
             for key in part:
-                if stored.get(key) != encode(work.entities[key].state):
+                if stored.get(key) != states[key]:
                     self.found(f"The snapshot of customer {key} is not what replay gives.")
+
+    def _entities(self) -> Iterator[tuple[str, Entity]]:
+        """All customers, those between two partitions included."""
+        for work in self.replay.works.values():
+            yield from work.entities.items()
+        for parcel in self.replay.parcels.values():
+            yield from parcel.items()
+
+    async def _compare_timers(self) -> None:
+        """Whoever waits for a time has a timer, and nobody else."""
+        machine = AccountsMachine(Policy({}, {}))
+        rows = await self.connection.fetch("SELECT key, due FROM timers WHERE kind = $1", KIND)
+        stored = {row["key"]: to_microseconds(row["due"]) for row in rows}
+        for key, entity in self._entities():
+            if stored.pop(key, 0) != machine.due(entity.state):
+                self.found(f"The timer of customer {key} is not the time it waits for.")
+        for key in stored:
+            self.found(f"There is a timer for {key}, which is in no journal.")
 
     def sums(self) -> dict[str, int]:
         """All ledger accounts of all partitions, by asset."""
         total: Counter[str] = Counter()
         in_transit: Counter[str] = Counter()
-        for stream, work in self.works.items():
+        for stream, work in self.replay.works.items():
             part: Counter[str] = Counter()
             for entity in work.entities.values():
                 for asset, amount in work.machine.balances(entity.state).items():
@@ -264,9 +298,22 @@ class _Audit:
                     f"{in_transit[asset]} {asset} are in transit, but the messages on their way"
                     f" carry {expected[asset]}."
                 )
+        if any(self._moved_away().values()):
+            self.found("What slots took along and what they brought is not the same.")
         self.transit = Counter({asset: expected[asset] for asset in CURRENCIES})
         self.counts["messages_in_transit"] = len(self._sent.keys() - self._settled)
         return {asset: total[asset] for asset in CURRENCIES}
+
+    def _moved_away(self) -> Counter[str]:
+        """What slots that have left took along, less what came elsewhere or is between."""
+        moved: Counter[str] = Counter()
+        for work in self.replay.works.values():
+            moved.update(work.partition.house.get(MOVED, {}))
+        machine = AccountsMachine(Policy({}, {}))
+        for parcel in self.replay.parcels.values():
+            for entity in parcel.values():
+                moved.subtract(machine.balances(entity.state))
+        return moved
 
     async def compare_accounts(self) -> None:
         """Balances, states and histories of all accounts agree with each other."""
@@ -275,20 +322,19 @@ class _Audit:
             row["id"]: row
             for row in await self.connection.fetch("SELECT id, currency, status FROM accounts")
         }
-        for work in self.works.values():
-            for entity in work.entities.values():
-                for account in entity.state.accounts.values():
-                    self.counts["accounts"] += 1
-                    row = stored.pop(account.id, None)
-                    if row is None or row["currency"] != account.currency:
-                        self.found(f"Account {account.id} is not in the table of accounts.")
-                    elif AccountStatus(row["status"]) != account.status:
-                        self.found(f"Account {account.id} has another status in the table.")
-                    if account.posted != moved.pop(account.id, 0):
-                        self.found(f"The history of account {account.id} gives another balance.")
-                    if account.available < 0 or account.held < 0:
-                        left = format_amount(account.available, account.currency)
-                        self.found(f"Account {account.id} has {left} available.")
+        for _, entity in self._entities():
+            for account in entity.state.accounts.values():
+                self.counts["accounts"] += 1
+                row = stored.pop(account.id, None)
+                if row is None or row["currency"] != account.currency:
+                    self.found(f"Account {account.id} is not in the table of accounts.")
+                elif AccountStatus(row["status"]) != account.status:
+                    self.found(f"Account {account.id} has another status in the table.")
+                if account.posted != moved.pop(account.id, 0):
+                    self.found(f"The history of account {account.id} gives another balance.")
+                if account.available < 0 or account.held < 0:
+                    left = format_amount(account.available, account.currency)
+                    self.found(f"Account {account.id} has {left} available.")
         for number in [*stored, *(n for n, amount in moved.items() if amount)]:
             self.found(f"Account {number} is in the tables and not in the journal.")
 
@@ -332,9 +378,7 @@ async def check(pool: Pool) -> Report:
     """
     async with _frozen(pool) as connection:
         audit = _Audit(connection)
-        for kind, stream, _ in await streams(connection):
-            if kind == KIND:
-                await audit.replay(stream)
+        await audit.run([stream for kind, stream, _ in await streams(connection) if kind == KIND])
         sums = audit.sums()
         await audit.compare_accounts()
         await audit.compare_pending()

@@ -94,6 +94,12 @@ class Machine(Protocol[State]):
     def balances(self, state: State) -> dict[str, int]:
         """What the entity's ledger accounts hold in all, by asset."""
 
+    def due(self, state: State) -> int:
+        """When the entity wants to be woken, in microseconds since the epoch; 0 for never."""
+
+    def wake(self, key: str) -> Any:
+        """The command that an entity gets when its time has come, now and then once too often."""
+
     def identities(self, command: Any) -> Sequence[tuple[bytes, bytes]]:
         """Id and fingerprint of the command, then of its parts; empty for a mere question."""
 

@@ -20,6 +20,8 @@ import msgspec
 from persistence.database import Connection, Pool
 
 SLOTS: Final = 4096
+"""Slots that keys share by their hash. Those from here on belong to one key each."""
+SLOTS_MAX: Final = 32_768
 GENESIS: Final = bytes(32)
 """The previous hash of the first row of a stream."""
 
@@ -29,6 +31,10 @@ _PARAMETER: Final = re.compile(r"\$([0-9]+)")
 
 class Fenced(Exception):
     """Another incarnation holds this stream: nothing was written, and nothing may be any more."""
+
+
+class WishChanged(Exception):
+    """The slots that were to be released are to go elsewhere by now: nothing was written."""
 
 
 class Corrupt(Exception):
@@ -60,6 +66,37 @@ class Checkpoint(msgspec.Struct, frozen=True):
     seq: int
     hash: bytes
     state: bytes
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """Slots that ``origin`` has released to a stream in its row ``seq``, and what goes along."""
+
+    origin: str
+    seq: int
+    slots: list[int]
+    parcel: bytes
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What a stream is to do about its slots.
+
+    ``leaving`` are own slots and where they are to go, ``splits`` keys of the kind that are to
+    have a slot to themselves, ``arrivals`` what was released to the stream.
+    """
+
+    leaving: list[tuple[int, str]]
+    splits: list[tuple[str, int]]
+    arrivals: list[Arrival]
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Slots to let go of, with the checkpoint that is taken at the same moment."""
+
+    to: str
+    slots: list[int]
+    parcel: bytes
+    checkpoint: bytes
+    snapshots: list[tuple[str, int, bytes]]
 
 
 def to_datetime(at: int) -> datetime:
@@ -136,11 +173,63 @@ class Journal:
         return self.epoch
 
     async def slots(self) -> list[int]:
-        """The slots that this stream owns."""
-        rows = await self.pool.fetch(
-            "SELECT slot FROM slots WHERE kind = $1 AND stream = $2", self.kind, self.stream
-        )
+        """The slots that this stream owns and has taken in."""
+        rows = await self.pool.fetch(_HELD, self.kind, self.stream)
         return [row["slot"] for row in rows]
+
+    async def look(self) -> Look:
+        """What this stream is to do about its slots, as of one moment."""
+        look = Look([], [], [])
+        for row in await self.pool.fetch(_LOOK, self.kind, self.stream):
+            if row["what"] == "leave":
+                look.leaving.append((row["number"], row["name"]))
+            elif row["what"] == "split":
+                look.splits.append((row["name"], row["number"]))
+            else:
+                if zlib.crc32(row["state"]) != row["crc"]:
+                    raise Corrupt(f"The handover of {row['name']} {row['number']} is damaged.")
+                look.arrivals.append(
+                    Arrival(row["name"], row["number"], row["slots"], row["state"])
+                )
+        return look
+
+    async def release(self, row: JournalRow, release: Release) -> None:
+        """Write a turn that lets go of slots: the row, a checkpoint and the handover, at once.
+
+        Raises ``WishChanged`` when a slot is not to go there any more, ``Fenced`` when the stream
+        has a newer owner.
+        """
+        released = await self.pool.fetchval(
+            _RELEASE,
+            *self._row_arguments(row),
+            *self._checkpoint_arguments(
+                Checkpoint(row.seq, row.hash, release.checkpoint), release.snapshots
+            ),
+            release.to,
+            release.slots,
+            release.parcel,
+            zlib.crc32(release.parcel),
+        )
+        if not released:
+            epoch = await self.pool.fetchval(
+                "SELECT epoch FROM streams WHERE stream = $1", self.stream
+            )
+            raise Fenced(self.stream) if epoch != row.epoch else WishChanged(self.stream)
+
+    async def due(self, now: int, limit: int) -> list[str]:
+        """Keys in this stream's slots that are to be woken at ``now``, the longest due first."""
+        rows = await self.pool.fetch(_DUE, self.kind, self.stream, to_datetime(now), limit)
+        return [row["key"] for row in rows]
+
+    async def states(self, chunk: int = 2_000) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Key and state of all stored entities of the kind, in chunks; for upgrades only."""
+        last = ""
+        while True:
+            rows = await self.pool.fetch(_STATES, self.kind, last, chunk)
+            if not rows:
+                return
+            yield [(row["key"], row["state"]) for row in rows]
+            last = rows[-1]["key"]
 
     async def commit(self, row: JournalRow, statements: Sequence[Statement]) -> None:
         """Write one turn; raise ``Fenced`` when the stream has a newer owner."""
@@ -148,15 +237,7 @@ class Journal:
             tuple(statement.sql for statement in statements),
             [len(statement.arguments) for statement in statements],
         )
-        arguments: list[Any] = [
-            row.stream,
-            row.seq,
-            row.epoch,
-            to_datetime(row.at),
-            row.entries,
-            row.previous_hash,
-            row.hash,
-        ]
+        arguments = self._row_arguments(row)
         for statement in statements:
             arguments.extend(statement.arguments)
         if not await self.pool.fetchval(sql, *arguments):
@@ -173,15 +254,14 @@ class Journal:
             raise Corrupt(f"The checkpoint of {self.stream} at {row['seq']} is damaged.")
         return Checkpoint(row["seq"], row["hash"], row["state"])
 
-    async def tail(self, after: Checkpoint, chunk: int = 1_000) -> AsyncIterator[JournalRow]:
-        """The turns since a checkpoint, in order, each held against its hash chain."""
+    async def tail(self, after: Checkpoint, chunk: int = 1_000) -> AsyncIterator[list[JournalRow]]:
+        """The turns since a checkpoint, in order and in chunks, held against their hash chain."""
         seq, previous = after.seq, after.hash
-        while True:
-            rows = await read_journal(self.pool, self.stream, seq, chunk)
+        while rows := await read_journal(self.pool, self.stream, seq, chunk):
             for row in rows:
                 check_link(row, seq + 1, previous)
                 seq, previous = row.seq, row.hash
-                yield row
+            yield rows
             if len(rows) < chunk:
                 return
 
@@ -204,12 +284,28 @@ class Journal:
 
         One transaction, under the fence.
         """
+        arguments = self._checkpoint_arguments(checkpoint, snapshots)
         saved = await self.pool.fetchval(
-            _SAVE,
-            self.stream,
-            self.epoch,
-            checkpoint.seq,
-            checkpoint.hash,
+            _SAVE, self.stream, checkpoint.seq, self.epoch, checkpoint.hash, *arguments
+        )
+        if not saved:
+            raise Fenced(self.stream)
+
+    def _row_arguments(self, row: JournalRow) -> list[Any]:
+        return [
+            row.stream,
+            row.seq,
+            row.epoch,
+            to_datetime(row.at),
+            row.entries,
+            row.previous_hash,
+            row.hash,
+        ]
+
+    def _checkpoint_arguments(
+        self, checkpoint: Checkpoint, snapshots: Sequence[tuple[str, int, bytes]]
+    ) -> list[Any]:
+        return [
             checkpoint.state,
             zlib.crc32(checkpoint.state),
             self.kind,
@@ -217,32 +313,127 @@ class Journal:
             [slot for _, slot, _ in snapshots],
             [state for _, _, state in snapshots],
             [zlib.crc32(state) for _, _, state in snapshots],
-        )
-        if not saved:
-            raise Fenced(self.stream)
+        ]
 
 
 _READ: Final = """
 SELECT stream, seq, epoch, at, entries, previous_hash, hash FROM journal
 WHERE stream = $1 AND seq > $2 ORDER BY seq LIMIT $3"""
 
-_SAVE: Final = """
-WITH fence AS MATERIALIZED (
-    SELECT 1 FROM streams WHERE stream = $1 AND epoch = $2 FOR SHARE
+# $1 stream, $2 seq, $3 epoch and the row's hash come first; then state, crc, kind and the
+# snapshots' key, slot, state, crc.
+_CHECKPOINT: Final = """
 ), head AS (
     INSERT INTO checkpoints (stream, seq, hash, state, crc)
-    SELECT $1, $3, $4, $5, $6 FROM fence
+    SELECT $1, $2, {hash}, ${0}, ${1} FROM fence
     ON CONFLICT (stream) DO UPDATE
     SET seq = excluded.seq, hash = excluded.hash, state = excluded.state, crc = excluded.crc
 ), entities AS (
     INSERT INTO snapshots (kind, key, slot, state, crc)
-    SELECT $7, e.key, e.slot, e.state, e.crc
-    FROM fence, unnest($8::text[], $9::smallint[], $10::bytea[], $11::bigint[])
+    SELECT ${2}, e.key, e.slot, e.state, e.crc
+    FROM fence, unnest(${3}::text[], ${4}::smallint[], ${5}::bytea[], ${6}::bigint[])
          AS e (key, slot, state, crc)
     ON CONFLICT (kind, key) DO UPDATE
     SET slot = excluded.slot, state = excluded.state, crc = excluded.crc
+"""
+
+_SAVE: Final = (
+    """
+WITH fence AS MATERIALIZED (
+    SELECT 1 FROM streams WHERE stream = $1 AND epoch = $3 FOR SHARE"""
+    + _CHECKPOINT.format(*range(5, 12), hash="$4")
+    + ") SELECT count(*) FROM fence"
 )
-SELECT count(*) FROM fence"""
+
+_RELEASE: Final = (
+    """
+WITH wished AS MATERIALIZED (
+    SELECT slot FROM slots
+    WHERE kind = $10 AND slot = ANY($16::smallint[]) AND stream = $1 AND target = $15
+    ORDER BY slot FOR UPDATE
+), fence AS MATERIALIZED (
+    SELECT 1 FROM streams WHERE stream = $1 AND epoch = $3
+    AND (SELECT count(*) FROM wished) = cardinality($16::smallint[]) FOR SHARE
+), journal_row AS (
+    INSERT INTO journal (stream, seq, epoch, at, entries, previous_hash, hash)
+    SELECT $1, $2, $3, $4, $5, $6, $7 FROM fence"""
+    + _CHECKPOINT.format(*range(8, 15), hash="$7")
+    + """
+), moved AS (
+    UPDATE slots SET stream = $15, target = NULL
+    FROM fence WHERE kind = $10 AND slot = ANY($16::smallint[])
+), handover AS (
+    INSERT INTO handovers (origin, seq, stream, slots, state, crc, at)
+    SELECT $1, $2, $15, $16, $17, $18, $4 FROM fence
+) SELECT count(*) FROM fence"""
+)
+
+_HELD: Final = """
+SELECT slot FROM slots s WHERE kind = $1 AND stream = $2 AND NOT EXISTS (
+    SELECT FROM handovers h WHERE h.stream = s.stream AND s.slot = ANY(h.slots))"""
+
+_LOOK: Final = """
+SELECT 'leave' AS what, slot::bigint AS number, target AS name, NULL::smallint[] AS slots,
+    NULL::bytea AS state, NULL::bigint AS crc
+FROM slots WHERE kind = $1 AND stream = $2 AND target IS NOT NULL
+UNION ALL
+SELECT 'split', p.slot, p.key, NULL, NULL, NULL
+FROM private_slots p LEFT JOIN slots s USING (kind, slot)
+WHERE p.kind = $1 AND s.slot IS NULL
+UNION ALL
+(SELECT 'arrive', seq, origin, slots, state, crc FROM handovers WHERE stream = $2
+ ORDER BY at, origin, seq)"""
+
+_DUE: Final = """
+SELECT t.key FROM timers t LEFT JOIN private_slots p ON p.kind = t.kind AND p.key = t.key
+LEFT JOIN slots o ON o.kind = p.kind AND o.slot = p.slot
+JOIN slots s ON s.kind = t.kind AND s.slot = coalesce(o.slot, t.slot)
+WHERE t.kind = $1 AND t.due <= $3 AND s.stream = $2
+ORDER BY t.due LIMIT $4"""
+
+_STATES: Final = """
+SELECT key, state FROM snapshots WHERE kind = $1 AND key > $2 ORDER BY key LIMIT $3"""
+
+_TIMERS_SET: Final = """
+INSERT INTO timers (kind, key, slot, due)
+SELECT $4, t.* FROM fence, unnest($1::text[], $2::smallint[], $3::timestamptz[]) AS t
+ON CONFLICT (kind, key) DO UPDATE SET due = excluded.due"""
+
+_TIMERS_GONE: Final = """
+DELETE FROM timers USING fence WHERE kind = $2 AND key = ANY($1::text[])"""
+
+_ADOPTED: Final = """
+DELETE FROM handovers h USING fence, unnest($1::text[], $2::bigint[]) AS a (origin, seq)
+WHERE h.origin = a.origin AND h.seq = a.seq"""
+
+_SPLIT: Final = """
+INSERT INTO slots (kind, slot, stream, target)
+SELECT $3, n.slot, $4, nullif(p.target, $4)
+FROM fence, unnest($1::text[], $2::smallint[]) AS n (key, slot)
+JOIN private_slots p ON p.kind = $3 AND p.key = n.key"""
+
+
+def timers(kind: str, changed: Sequence[tuple[str, int, int]]) -> list[Statement]:
+    """The part of a turn that notes when entities want to be woken: key, slot, time or 0."""
+    dues = [(key, slot, to_datetime(due)) for key, slot, due in changed if due]
+    gone = [key for key, _, due in changed if not due]
+    statements = []
+    if dues:
+        columns = [list(column) for column in zip(*dues, strict=True)]
+        statements.append(Statement(_TIMERS_SET, (*columns, kind)))
+    if gone:
+        statements.append(Statement(_TIMERS_GONE, (gone, kind)))
+    return statements
+
+
+def adoption(taken: Sequence[tuple[str, int]]) -> Statement:
+    """The part of a turn that takes in what was handed over, by origin and row."""
+    return Statement(_ADOPTED, ([origin for origin, _ in taken], [seq for _, seq in taken]))
+
+
+def splitting(kind: str, stream: str, keys: Sequence[tuple[str, int]]) -> Statement:
+    """The part of a turn that gives keys slots to themselves."""
+    return Statement(_SPLIT, ([key for key, _ in keys], [slot for _, slot in keys], kind, stream))
 
 
 def _row(stored: asyncpg.Record) -> JournalRow:
@@ -293,8 +484,20 @@ async def prepare_streams(pool: Pool, kind: str, count: int) -> list[str]:
 
 async def slot_map(pool: Pool, kind: str) -> list[str]:
     """The owner of each slot, by slot number; empty when the kind has no streams yet."""
-    rows = await pool.fetch("SELECT stream FROM slots WHERE kind = $1 ORDER BY slot", kind)
+    rows = await pool.fetch(
+        "SELECT stream FROM slots WHERE kind = $1 AND slot < $2 ORDER BY slot", kind, SLOTS
+    )
     return [row["stream"] for row in rows]
+
+
+async def private_owners(pool: Pool, kind: str) -> dict[str, str]:
+    """The owner of each key that has a slot to itself."""
+    rows = await pool.fetch(
+        "SELECT p.key, s.stream FROM private_slots p JOIN slots s USING (kind, slot)"
+        " WHERE p.kind = $1",
+        kind,
+    )
+    return {row["key"]: row["stream"] for row in rows}
 
 
 async def endpoint_of(pool: Pool, stream: str) -> tuple[str, int, bytes] | None:

@@ -133,6 +133,12 @@ async def write_targets(connection: Connection, kind: str, targets: Mapping[int,
     known = await connection.fetch("SELECT stream FROM streams WHERE kind = $1", kind)
     if missing := set(targets.values()) - {row["stream"] for row in known}:
         raise Unknown(f"There is no stream {min(missing)}.")
+    # In order, as a release does: two who wait for each other would wait for ever.
+    await connection.execute(
+        "SELECT FROM slots WHERE kind = $1 AND slot = ANY($2::smallint[]) ORDER BY slot FOR UPDATE",
+        kind,
+        list(targets),
+    )
     moving = await connection.fetch(
         """
         UPDATE slots SET target = nullif(w.target, slots.stream)
@@ -147,20 +153,13 @@ async def write_targets(connection: Connection, kind: str, targets: Mapping[int,
 
 
 async def cancel(pool: Pool, kind: str) -> int:
-    """Let everything stay where it is, except what is between two owners; how many wishes."""
+    """Let every slot stay where it is, except what is between two owners; how many would go."""
     async with changing(pool) as connection:
         dropped = await connection.fetch(
             "UPDATE slots SET target = NULL WHERE kind = $1 AND target IS NOT NULL RETURNING slot",
             kind,
         )
-        unsplit = await connection.fetch(
-            """
-            DELETE FROM private_slots p WHERE kind = $1 AND NOT EXISTS (
-                SELECT FROM slots o WHERE o.kind = p.kind AND o.slot = p.slot)
-            RETURNING slot""",
-            kind,
-        )
-        return len(dropped) + len(unsplit)
+        return len(dropped)
 
 
 async def pin(pool: Pool, kind: str, key: str) -> str:
@@ -203,7 +202,7 @@ async def unpin(pool: Pool, kind: str, key: str) -> str:
     async with changing(pool) as connection:
         row = await connection.fetchrow(
             """
-            SELECT p.slot, coalesce(o.target, o.stream, p.target) AS place, o.slot AS split,
+            SELECT p.slot, coalesce(o.target, o.stream, p.target) AS place,
                 coalesce(h.target, h.stream) AS home
             FROM private_slots p JOIN slots h ON h.kind = p.kind AND h.slot = $3
             LEFT JOIN slots o ON o.kind = p.kind AND o.slot = p.slot
@@ -215,15 +214,11 @@ async def unpin(pool: Pool, kind: str, key: str) -> str:
         if row is None or not is_pin(row["place"]):
             raise Unknown(f"{key} is not pinned.")
         home: str = row["home"]
-        if row["split"] is None:
-            await connection.execute(
-                "DELETE FROM private_slots WHERE kind = $1 AND key = $2", kind, key
-            )
-        else:
-            await connection.execute(
-                "UPDATE private_slots SET target = $3 WHERE kind = $1 AND key = $2", kind, key, home
-            )
-            await write_targets(connection, kind, {row["slot"]: home})
+        # Whether it has been split off by now or not: its owner may be about to.
+        await connection.execute(
+            "UPDATE private_slots SET target = $3 WHERE kind = $1 AND key = $2", kind, key, home
+        )
+        await write_targets(connection, kind, {row["slot"]: home})
         return home
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import time
@@ -13,8 +14,15 @@ import msgspec
 import ray
 import structlog
 
-from actors.durable.channel import DELIVER, ChannelServer, NoAnswer
-from actors.durable.link import Outlet
+from actors.durable.channel import (
+    CALL,
+    DELIVER,
+    DESCRIBE,
+    NUDGE,
+    Channel,
+    ChannelServer,
+    NoAnswer,
+)
 from actors.durable.metrics import PartitionMetrics
 from actors.durable.partition import Options, Partition, Projection
 from actors.durable.records import Codec
@@ -26,6 +34,7 @@ from persistence.journal import Journal
 log = structlog.get_logger(__name__)
 
 _TICK_S: Final = 0.5
+_NUDGE_TIMEOUT_S: Final = 1.0
 
 
 def now_us() -> int:
@@ -56,6 +65,9 @@ class DurableActor:
         self._partition: Partition | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._pool: Pool | None = None
+        self._channels: dict[str, Channel] = {}
+        self._nudges: set[asyncio.Task[None]] = set()
+        self._started_at = time.time()
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     def __repr__(self) -> str:
@@ -81,9 +93,6 @@ class DurableActor:
         """Who is told of committed events; must not wait."""
         return lambda at, events: None
 
-    async def sweep(self, partition: Partition, pool: Pool) -> None:
-        """What is due by the clock; called about twice a second."""
-
     # -- called by Ray --------------------------------------------------------------------
 
     async def describe(self) -> dict[str, Any]:
@@ -108,13 +117,26 @@ class DurableActor:
     def _handle(self, kind: int, payload: bytes) -> Awaitable[bytes]:
         """A batch of a gateway's commands, or a shipment of another partition."""
         partition = self._partition
+        if kind == DESCRIBE:
+            return self._described()
+        if kind == NUDGE and partition is not None:
+            partition.nudge()
+            return _nothing()
         if partition is None or partition.state != "running":
             raise_later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             raise_later.set_exception(NoAnswer("not ready"))
             return raise_later
         if kind == DELIVER:
             return self._encoded(partition.receive(self._codec.decode_shipment(payload)))
+        assert kind == CALL
         return self._encoded(partition.submit(self._codec.decode_commands(payload)))
+
+    async def _described(self) -> bytes:
+        about = await self.describe()
+        about["rss"] = _memory_bytes()
+        about["started_at"] = self._started_at
+        about["loads"] = [] if self._partition is None else self._partition.loads()
+        return msgspec.msgpack.encode(about)
 
     async def _encoded(self, answers: Awaitable[list[Any]]) -> bytes:
         return self._codec.encode(await answers)
@@ -130,8 +152,9 @@ class DurableActor:
             machine=self.machine(),
             codec=self._codec,
             projection=self.projection(),
-            outlet=self._outlet,
-            owner_of=slots.owner,
+            deliver=self._deliver,
+            router=slots,
+            nudge=self._nudge,
             clock=now_us,
             published=self.publisher(),
             options=config.options,
@@ -159,18 +182,29 @@ class DurableActor:
             metrics.update(partition.describe())
             if partition.state == "running":
                 try:
-                    await self.sweep(partition, pool)
+                    await partition.fire()
                 except OUTAGES as error:
-                    log.info("sweep is put off", stream=self.config.stream, error=str(error))
+                    log.info("timers are put off", stream=self.config.stream, error=str(error))
 
-    def _outlet(self, stream: str) -> Outlet:
-        assert self._pool is not None
-        channel = channel_to(self._pool, stream)
+    def _channel(self, stream: str) -> Channel:
+        channel = self._channels.get(stream)
+        if channel is None:
+            assert self._pool is not None
+            channel = self._channels[stream] = channel_to(self._pool, stream)
+        return channel
 
-        def deliver(payload: bytes) -> Awaitable[bytes]:
-            return channel.request(DELIVER, payload, REQUEST_TIMEOUT_S)
+    def _deliver(self, stream: str, payload: bytes) -> Awaitable[bytes]:
+        return self._channel(stream).request(DELIVER, payload, REQUEST_TIMEOUT_S)
 
-        return Outlet(deliver, self._codec.encode, self._codec.decode_outcomes)
+    def _nudge(self, stream: str) -> None:
+        """Tell a stream that something is there for it; it will look by itself if this is lost."""
+        task = asyncio.create_task(self._nudged(stream))
+        self._nudges.add(task)
+        task.add_done_callback(self._nudges.discard)
+
+    async def _nudged(self, stream: str) -> None:
+        with contextlib.suppress(NoAnswer, OSError):
+            await self._channel(stream).request(NUDGE, b"", _NUDGE_TIMEOUT_S)
 
 
 def _node_address() -> str:
@@ -188,6 +222,16 @@ async def _insist_on_slots(pool: Pool, kind: str) -> SlotMap:
             await asyncio.sleep(0.2)
         else:
             return slots
+
+
+async def _nothing() -> bytes:
+    return b""
+
+
+def _memory_bytes() -> int:
+    """Resident memory of this process."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def _keep(connection: Any) -> None:

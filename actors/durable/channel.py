@@ -21,6 +21,8 @@ from typing import Final, NamedTuple, cast
 
 CALL: Final = 1
 DELIVER: Final = 2
+NUDGE: Final = 3
+DESCRIBE: Final = 4
 _ANSWER: Final = 0
 _FAILED: Final = 255
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -12,11 +13,12 @@ from actors.durable.link import RequestLink
 from actors.durable.records import Codec
 from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
 from domain.durable import Machine, Moved, Unavailable
-from persistence.database import Pool
+from persistence.database import OUTAGES, Pool
 
 _AGAIN = frozenset({Unavailable, Moved})
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 0.5
+_MOVED_S = 0.02
 
 
 class DurableClient:
@@ -35,6 +37,7 @@ class DurableClient:
         self._codec = codec
         self._links: dict[str, RequestLink] = {}
         self._channels: dict[str, Channel] = {}
+        self._loading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Read the slot map."""
@@ -66,18 +69,30 @@ class DurableClient:
         self, commands: Sequence[Any], replies: list[Any], timeout_s: float
     ) -> list[Any]:
         deadline = time.monotonic() + timeout_s
-        delay = _RETRY_FIRST_S
+        delay, moved_delay = _RETRY_FIRST_S, 0.0
         while True:
             again = [i for i, r in enumerate(replies) if type(r) in _AGAIN]
             if not again or time.monotonic() + delay > deadline:
                 return [Unavailable("moved") if type(r) is Moved else r for r in replies]
-            await asyncio.sleep(delay)
-            delay = min(_RETRY_MAX_S, delay * 2)
-            if any(type(replies[i]) is Moved for i in again):
-                await self._slots.load()
+            if all(type(replies[i]) is Moved for i in again):
+                # The map tells at once where to; there it takes a moment until it is taken in.
+                await asyncio.sleep(moved_delay)
+                moved_delay = _MOVED_S
+            else:
+                await asyncio.sleep(delay)
+                delay = min(_RETRY_MAX_S, delay * 2)
+            # Who does not answer may have been given up, with nobody left there to say so.
+            await self._reload()
             repeated = await self._scatter([commands[i] for i in again])
             for i, reply in zip(again, repeated, strict=True):
                 replies[i] = reply
+
+    async def _reload(self) -> None:
+        """Read the slot map again; one reading for all who want it at the same time."""
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(self._slots.load())
+        with contextlib.suppress(*OUTAGES):
+            await asyncio.shield(self._loading)
 
     async def _scatter(self, commands: Sequence[Any]) -> list[Any]:
         """Each partition gets its commands; their replies come back in the given order."""

@@ -1,9 +1,7 @@
-"""Links: everything that goes from one place to one partition, in batches and in order.
+"""Links: a gateway's commands to one partition, in batches and in order.
 
-An ``Outlet`` carries messages between partitions: one shipment in flight, everything that gathers
-meanwhile in the next, repeated until answered; the journal behind it makes it at-least-once, the
-receiver's inbox exactly-once in effect. A ``RequestLink`` carries a gateway's commands in the
-same way, but repeats nothing by itself. Both go through a ``Channel``, which keeps order.
+Everything that gathers while a batch is under way goes in the next. Nothing is repeated by
+itself. Batches go through a ``Channel``, which keeps order.
 """
 
 from __future__ import annotations
@@ -12,93 +10,18 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from actors.durable.channel import NoAnswer
-from actors.durable.records import Codec, Sent, Shipment
-from domain.durable import Rejection, Unavailable
+from actors.durable.records import Codec
+from domain.durable import Unavailable
 
 log = structlog.get_logger(__name__)
 
 Deliver = Callable[[bytes], Awaitable[bytes]]
-"""Bring an encoded shipment or batch to a partition and come back with its encoded answer."""
-
-Confirm = Callable[[Sequence[tuple[int, Rejection | None]]], None]
-
-_SHIPMENT_MAX: Final = 2_000
-_RETRY_FIRST_S: Final = 0.02
-_RETRY_MAX_S: Final = 1.0
-
-
-class Outlet:
-    """Messages from one stream to another, oldest first, until their receipt is durable here."""
-
-    def __init__(
-        self,
-        deliver: Deliver,
-        encode: Callable[[Any], bytes],
-        decode: Callable[[bytes], Sequence[Rejection | None]],
-    ) -> None:
-        self._deliver = deliver
-        self._encode = encode
-        self._decode = decode
-        self._queue: deque[Sent[Any]] = deque()
-        self._unsettled: dict[int, None] = {}
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, origin: str, confirm: Confirm) -> None:
-        """Begin delivering; ``confirm`` is told the outcomes."""
-        self._task = asyncio.create_task(self._pump(origin, confirm))
-
-    def send(self, sent: Sent[Any]) -> None:
-        """Deliver a message whose turn is durable. Call in the order of ``seq``."""
-        self._unsettled[sent.seq] = None
-        self._queue.append(sent)
-        self._wake.set()
-
-    def settle(self, seq: int) -> None:
-        """The sender has durably noted the outcome: this message will never be sent again."""
-        self._unsettled.pop(seq, None)
-
-    def stop(self) -> None:
-        """Deliver nothing more."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _pump(self, origin: str, confirm: Confirm) -> None:
-        while True:
-            while not self._queue:
-                self._wake.clear()
-                await self._wake.wait()
-            count = min(_SHIPMENT_MAX, len(self._queue))
-            messages = [self._queue[i] for i in range(count)]
-            # Below ``low`` the receiver may forget. What it answered but we have not durably
-            # noted would be sent again after a crash, so it counts as still on its way.
-            low = next(iter(self._unsettled))
-            outcomes = await self._insist(self._encode(Shipment(origin, low, messages)))
-            for _ in messages:
-                self._queue.popleft()
-            confirm([(m.seq, outcome) for m, outcome in zip(messages, outcomes, strict=True)])
-
-    async def _insist(self, payload: bytes) -> Sequence[Rejection | None]:
-        """Repeat until there is an answer: the receiver knows what it has seen."""
-        delay = _RETRY_FIRST_S
-        while True:
-            try:
-                return self._decode(await self._deliver(payload))
-            except Exception as error:
-                # Even a bug must not leave money on its way for ever.
-                expected = isinstance(error, NoAnswer | OSError)
-                log.info(
-                    "shipment is repeated",
-                    error=f"{type(error).__name__}: {error}",
-                    exc_info=not expected,
-                )
-                await asyncio.sleep(delay)
-                delay = min(_RETRY_MAX_S, delay * 2)
+"""Bring an encoded batch to a partition and come back with its encoded answer."""
 
 
 class _Call:

@@ -18,14 +18,15 @@ import asyncpg
 import msgspec
 import structlog
 
-from actors.durable.link import Outlet
-from actors.durable.records import Codec, Shipment, TurnRecord
-from actors.durable.routing import slot_of
+from actors.durable.loads import Loads
+from actors.durable.moving import Mover
+from actors.durable.post import Deliver, Post
+from actors.durable.records import Codec, Shipment
+from actors.durable.routing import Router, slot_of
 from actors.durable.turn import (
     STALE,
     Batch,
     Confirmed,
-    Entity,
     Imbalance,
     Incoming,
     Item,
@@ -36,19 +37,22 @@ from actors.durable.turn import (
 from domain.durable import Machine, Moved, Rejection, Unavailable
 from persistence.database import Pool
 from persistence.journal import (
-    SLOTS,
     Checkpoint,
     Corrupt,
     Fenced,
     Journal,
     JournalRow,
+    Release,
     Statement,
     row_hash,
+    timers,
 )
 
 log = structlog.get_logger(__name__)
 
 _WORTH_ITEMS: Final = 128
+_DUE_MAX: Final = 500
+_FRESH_S: Final = 1.0
 _OUTAGES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 """What a database that cannot be reached looks like."""
 
@@ -74,9 +78,17 @@ class Projection(Protocol):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Bounds of a partition: in seconds, items, entities."""
+    """Bounds of a partition: in seconds, items, entities.
+
+    ``leave_timeout_s`` is how long customers of slots that are to move may have to wait for what
+    is on its way before the move is given up for now; ``unsettled_max`` how many messages may
+    have been sent since the oldest that has no outcome.
+    """
 
     checkpoint_interval_s: float = 5.0
+    leave_timeout_s: float = 1.0
+    leave_again_s: float = 2.0
+    unsettled_max: int = 250_000
     turn_items_max: int = 10_000
     inbox_items_max: int = 100_000
     entities_max: int = 200_000
@@ -91,6 +103,9 @@ class Statistics(msgspec.Struct):
     checkpoints: int = 0
     recoveries: int = 0
     recovery_seconds: float = 0.0
+    released: int = 0
+    adopted: int = 0
+    timers: int = 0
 
 
 class Interrupted(Exception):
@@ -122,8 +137,9 @@ class Partition:
         machine: Machine[Any],
         codec: Codec[Any, Any],
         projection: Projection,
-        outlet: Callable[[str], Outlet],
-        owner_of: Callable[[str], str],
+        deliver: Deliver,
+        router: Router,
+        nudge: Callable[[str], None],
         clock: Callable[[], int],
         published: Callable[[int, list[tuple[str, Any]]], None],
         options: Options,
@@ -140,15 +156,18 @@ class Partition:
         self._machine = machine
         self._codec = codec
         self._projection = projection
-        self._make_outlet = outlet
-        self._owner_of = owner_of
+        self._deliver = deliver
+        self._router = router
+        self._nudge = nudge
         self._clock = clock
         self._published = published
         self._endpoint = endpoint
-        self._slots = bytearray(SLOTS)
         self._hash = b""
         self._inbox: deque[Item] = deque()
-        self._outlets: dict[str, Outlet] = {}
+        self._loads = Loads()
+        self._mover = Mover(journal, codec, options)
+        self._hurry = False
+        self._firing = False
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._commit: asyncio.Task[None] | None = None
@@ -159,6 +178,7 @@ class Partition:
         self._stopping = False
         self._ended: asyncio.Event | None = None
         self._work = self._new_workspace()
+        self._post = self._new_post()
 
     # -- what others call -----------------------------------------------------------------
 
@@ -181,13 +201,16 @@ class Partition:
             future.set_result([])
             return future
         batch = Batch(len(commands), _resolver(future))
-        machine = self._machine
+        machine, work = self._machine, self._work
         for index, command in enumerate(commands):
             key = machine.key(command)
-            if not self._slots[slot_of(key)]:
-                batch.answer(index, Moved(slot_of(key)))
+            slot = work.slot(key)
+            if not work.slots[slot]:
+                batch.gone.add(slot)
+                batch.answer(index, Moved(slot))
                 continue
-            self._inbox.append(Request(batch, index, key, command, machine.identities(command)))
+            identities = machine.identities(command)
+            self._inbox.append(Request(batch, index, key, slot, command, identities))
         self._wake.set()
         return _or_unavailable(future, len(commands))
 
@@ -210,9 +233,14 @@ class Partition:
             raise Interrupted("stale")
         return outcomes
 
-    def owns(self, key: str) -> bool:
-        """Whether the entity lives here."""
-        return bool(self._slots[slot_of(key)])
+    def nudge(self) -> None:
+        """Somebody wished that slots move, or has handed some over: look what there is to do."""
+        self._mover.nudge()
+        self._wake.set()
+
+    def loads(self) -> list[tuple[int, float]]:
+        """Commands per second by slot, of the last seconds; slots without any are left out."""
+        return self._loads.rates()
 
     def describe(self) -> dict[str, Any]:
         """The partition's condition, for operators."""
@@ -220,7 +248,11 @@ class Partition:
             "stream": self.journal.stream,
             "state": self.state,
             "reason": self.reason,
-            "slots": sum(self._slots),
+            "slots": sum(self._work.slots),
+            "leaving": len(self._mover.leaving),
+            "parked": len(self._mover.parked),
+            "private": sorted(self._work.partition.private),
+            "load": round(self._loads.total, 1),
             "entities": len(self._work.entities),
             "epoch": self.journal.epoch,
             "position": self.committed_seq,
@@ -228,6 +260,7 @@ class Partition:
             "since_checkpoint": self.committed_seq - self.checkpoint_seq,
             "queue": len(self._inbox),
             "in_transit": len(self._work.partition.outbox),
+            "books": self._work.books(),
             **msgspec.to_builtins(self.statistics),
         }
 
@@ -241,6 +274,10 @@ class Partition:
         if self.state in {"halted", "fenced", "stopped"} or self._stopping:
             return Unavailable(self.state)
         if len(self._inbox) + size > self.options.inbox_items_max:
+            return Unavailable("overloaded")
+        # Receivers remember everything since the oldest message that has no outcome yet.
+        low = self._post.low
+        if size and low and self._work.partition.sent_seq - low > self.options.unsettled_max:
             return Unavailable("overloaded")
         return None
 
@@ -272,6 +309,8 @@ class Partition:
                 raise
             except Exception as error:
                 # Whatever went wrong, memory may be ahead of the journal: read it back.
+                self.state = "recovering"
+                self._ready.clear()
                 expected = isinstance(error, _OUTAGES)
                 log.warning(
                     "partition recovers",
@@ -299,11 +338,16 @@ class Partition:
             await self._wake.wait()
             self._wake.clear()
             self._collect()
-            # A checkpoint needs a moment in which all that is in memory is written.
-            room = 0 if self._stopping else room_max - turn.size
+            self._move_on()
+            # A checkpoint, or a release, needs a moment in which all in memory is written.
+            hold = self._stopping or self._checkpoint_due() or self._mover.ready(self._work)
+            room = 0 if hold else room_max - turn.size
             # Deciding costs a question to the database: beside a commit it must be worth it.
             worth = self._commit is None or len(self._inbox) >= _WORTH_ITEMS
-            if self._inbox and worth and room > 0 and not self._checkpoint_due():
+            if room > 0 and not turn.size and self._mover.has_come():
+                turn = Turn(self._now())
+                await self._take_in(turn)
+            if self._inbox and worth and room > 0:
                 if not turn.size:
                     turn = Turn(self._now())
                 await self._fill(turn, room)
@@ -314,11 +358,25 @@ class Partition:
             elif self._commit is None and self._checkpoint_due():
                 self._saving = self._background(self._save(*self._copy()))
                 self._wake.set()
+            elif self._commit is None and self._saving is None and self._mover.ready(self._work):
+                self._commit = self._background(self._let_go(*self._depart(Turn(self._now()))))
             elif self._stopping:
                 if self._commit is None and self._saving is None:
                     return
-            elif self._inbox and worth and not (turn.size >= room_max or self._checkpoint_due()):
+            elif self._inbox and worth and not hold and turn.size < room_max:
                 self._wake.set()
+
+    def _move_on(self) -> None:
+        """Begin, or give up, to let slots go, and look again what there is to do."""
+        mover, now = self._mover, time.monotonic()
+        if mover.looks() and not self._stopping:
+            self._background(mover.look())
+        self._inbox.extendleft(reversed(mover.give_up(now, at_once=self._stopping)))
+        if mover.wishes(now) and self._saving is None and not self._stopping:
+            # A release writes all that has changed since the last checkpoint, while others wait.
+            self._hurry = now - self._checkpointed_at > _FRESH_S and not self._saved()
+            if not self._hurry:
+                mover.set_out(self._work, now)
 
     def _collect(self) -> None:
         """Take note of writes that have ended; one that failed raises here."""
@@ -337,6 +395,8 @@ class Partition:
     async def _fill(self, turn: Turn, room: int) -> None:
         """Decide what has arrived into the turn, entities and known ids loaded before."""
         items = [self._inbox.popleft() for _ in range(min(room, len(self._inbox)))]
+        if self._mover.leaving:
+            items = self._mover.park(items)
         known = await self._load(items)
         decide = self._work.decide
         for item in items:
@@ -358,6 +418,7 @@ class Partition:
                 else:
                     entity.used = work.round
             if type(item) is Request:
+                self._loads.count(item.slot)
                 unknown.extend(i for i, _ in item.identities if i not in recent)
         if missing:
             await self._load_entities(list(missing))
@@ -369,52 +430,90 @@ class Partition:
         stored = await self.journal.snapshots(keys)
         decode, new = self._codec.decode_entity, self._machine.new
         for key in keys:
-            state = decode(stored[key]) if key in stored else new(key)
-            entity = self._work.entities[key] = Entity(state)
-            entity.used = self._work.round
+            self._work.admit(key, decode(stored[key]) if key in stored else new(key))
 
     async def _write(self, turn: Turn) -> None:
         started = time.perf_counter()
         if not turn.empty:
-            self.seq += 1
-            entries = self._codec.encode(turn.record)
-            at, epoch, stream = turn.at, self.journal.epoch, self.journal.stream
-            new_hash = row_hash(self._hash, stream, self.seq, epoch, at, entries)
-            row = JournalRow(stream, self.seq, epoch, at, entries, self._hash, new_hash)
-            encode = self._codec.encode
-            statements = self._projection.statements(
-                at,
-                stream,
-                self.seq,
-                turn.record.events,
-                [(i, fingerprint, encode(reply)) for i, fingerprint, reply in turn.remembered],
-            )
-            await self.journal.commit(row, statements)
-            self._hash = new_hash
-            self._work.partition.at = at
-            self.committed_seq = row.seq
-            self.statistics.turns += 1
+            row = self._row(turn)
+            await self.journal.commit(row, self._statements(turn, row.seq))
+            self._written(row)
             self.statistics.commit_seconds += time.perf_counter() - started
         self._tell(turn)
+
+    def _row(self, turn: Turn) -> JournalRow:
+        self.seq += 1
+        entries = self._codec.encode(turn.record)
+        at, epoch, stream = turn.at, self.journal.epoch, self.journal.stream
+        new_hash = row_hash(self._hash, stream, self.seq, epoch, at, entries)
+        return JournalRow(stream, self.seq, epoch, at, entries, self._hash, new_hash)
+
+    def _statements(self, turn: Turn, seq: int) -> list[Statement]:
+        encode, kind, record = self._codec.encode, self.journal.kind, turn.record
+        remembered = [(i, fingerprint, encode(reply)) for i, fingerprint, reply in turn.remembered]
+        statements = self._projection.statements(
+            turn.at, self.journal.stream, seq, record.events, remembered
+        )
+        if turn.timers:
+            statements += timers(kind, [(key, slot_of(key), due) for key, due in turn.timers])
+        if record.moved:
+            statements += self._mover.statements(record.moved)
+        return statements
+
+    def _written(self, row: JournalRow) -> None:
+        self._hash = row.hash
+        self._work.partition.at = row.at
+        self.committed_seq = row.seq
+        self.statistics.turns += 1
+
+    async def _take_in(self, turn: Turn) -> None:
+        """What has come to this stream is the first thing of a turn."""
+        splits, arrivals = self._mover.take(self._work)
+        await self._load_entities([k for k, _ in splits if k not in self._work.entities])
+        for key, slot in splits:
+            self._work.split(turn, key, slot)
+        for adopted in arrivals:
+            self._work.adopt(turn, adopted)
+            self.statistics.adopted += len(adopted.slots)
+
+    def _depart(self, turn: Turn) -> tuple[Turn, JournalRow, Release]:
+        """Let go of the slots that are leaving, at a moment when all is written.
+
+        With a checkpoint, so that no tail ever speaks of entities that have left.
+        """
+        to, slots, parked = self._mover.depart()
+        work, encode = self._work, self._codec.encode
+        changed = work.dirty()
+        parcel = encode(work.release(turn, to, slots))
+        work.partition.at = turn.at
+        for request in parked:
+            work.turn_away(turn, request)
+        work.balance(turn)
+        self._checkpointed_at = time.monotonic()
+        return turn, self._row(turn), Release(to, slots, parcel, encode(work.partition), changed)
+
+    async def _let_go(self, turn: Turn, row: JournalRow, release: Release) -> None:
+        await self.journal.release(row, release)
+        self._written(row)
+        self.checkpoint_seq = row.seq
+        self.statistics.released += len(release.slots)
+        log.info("slots released", stream=row.stream, to=release.to, slots=len(release.slots))
+        self._tell(turn)
+        self._nudge(release.to)
+        self._mover.nudge()
 
     def _tell(self, turn: Turn) -> None:
         """Let the world know of a committed turn."""
         self.statistics.commands += turn.size
         for batch, index, reply in turn.answers:
             batch.answer(index, reply)
+        post = self._post
         for sent in turn.settled:
-            self._outlet(self._owner_of(sent.destination)).settle(sent.seq)
+            post.settle(sent.seq)
         for sent in turn.record.sent:
-            self._outlet(self._owner_of(sent.destination)).send(sent)
+            post.send(sent)
         if turn.record.events:
             self._published(turn.at, turn.record.events)
-
-    def _outlet(self, stream: str) -> Outlet:
-        outlet = self._outlets.get(stream)
-        if outlet is None:
-            outlet = self._outlets[stream] = self._make_outlet(stream)
-            outlet.start(self.journal.stream, self._confirm)
-        return outlet
 
     def _confirm(self, outcomes: Sequence[tuple[int, Rejection | None]]) -> None:
         self._inbox.extend(Confirmed(seq, outcome) for seq, outcome in outcomes)
@@ -428,19 +527,37 @@ class Partition:
     # -- checkpoints and recovery ---------------------------------------------------------
 
     def tick(self) -> None:
-        """Called every now and then, so that an idle partition writes its checkpoint."""
-        if self._checkpoint_due():
-            self._wake.set()
+        """Called every now and then: an idle partition writes its checkpoint, and looks around."""
+        self._loads.turn_over(time.monotonic())
+        self._mover.nudge()
+        self._wake.set()
+
+    async def fire(self) -> None:
+        """Wake the entities whose time has come; call it every now and then."""
+        if self.state != "running" or self._stopping or self._firing:
+            return
+        self._firing = True
+        try:
+            keys = await self.journal.due(self._clock(), _DUE_MAX)
+            if keys:
+                await self.request([self._machine.wake(key) for key in keys])
+                self.statistics.timers += len(keys)
+        finally:
+            self._firing = False
 
     def _checkpoint_due(self) -> bool:
-        if self._saving is not None or self.committed_seq == self.checkpoint_seq:
+        if self._saving is not None or self._mover.leaving or self._saved():
             return False
         waited_s = time.monotonic() - self._checkpointed_at
-        return self._stopping or waited_s >= self.options.checkpoint_interval_s
+        return self._stopping or self._hurry or waited_s >= self.options.checkpoint_interval_s
+
+    def _saved(self) -> bool:
+        return self.committed_seq == self.checkpoint_seq
 
     def _copy(self) -> tuple[Checkpoint, list[tuple[str, int, bytes]]]:
         """What a checkpoint stores, at a moment when all that was decided is committed."""
         self._checkpointed_at = time.monotonic()
+        self._hurry = False
         state = self._codec.encode(self._work.partition)
         return Checkpoint(self.committed_seq, self._hash, state), self._work.dirty()
 
@@ -460,23 +577,24 @@ class Partition:
         checkpoint = await self.journal.checkpoint()
         work = self._work
         if checkpoint.state:
-            work.partition = self._codec.decode_partition(checkpoint.state)
-        self._slots = bytearray(SLOTS)
-        for slot in await self.journal.slots():
-            self._slots[slot] = 1
+            work.resume(self._codec.decode_partition(checkpoint.state))
+            await self._upgrade(work)
         self.seq, self._hash = checkpoint.seq, checkpoint.hash
-        async for row in self.journal.tail(checkpoint):
-            record: TurnRecord[Any, Any] = self._codec.decode_turn(row.entries)
-            missing = {key for key, _ in record.events if key not in work.entities}
-            if missing:
-                await self._load_entities(list(missing))
-            work.replay(record, row.at)
-            self.seq, self._hash = row.seq, row.hash
+        async for rows in self.journal.tail(checkpoint):
+            records = [self._codec.decode_turn(row.entries) for row in rows]
+            touched = {key: None for record in records for key, _ in record.events}
+            await self._load_entities([key for key in touched if key not in work.entities])
+            for row, record in zip(rows, records, strict=True):
+                work.replay(record, row.at)
+                self.seq, self._hash = row.seq, row.hash
+        for slot in await self.journal.slots():
+            work.slots[slot] = 1
         work.balance(Turn(work.partition.at))
         self.committed_seq, self.checkpoint_seq = self.seq, checkpoint.seq
         self._checkpointed_at = time.monotonic()
         for sent in work.partition.outbox.values():
-            self._outlet(self._owner_of(sent.destination)).send(sent)
+            self._post.send(sent)
+        self._mover.nudge()
         self.state, self.reason = "running", ""
         self.statistics.recoveries += 1
         self.statistics.recovery_seconds = time.perf_counter() - started
@@ -491,8 +609,25 @@ class Partition:
             seconds=round(self.statistics.recovery_seconds, 3),
         )
 
+    async def _upgrade(self, work: Workspace) -> None:
+        """Bring a checkpoint of version 0.1 up to date, which had no totals by slot."""
+        partition = work.partition
+        if partition.slots or not any(partition.entities.values()):
+            return
+        owned = set(await self.journal.slots())
+        async for states in self.journal.states():
+            for key, state in states:
+                if slot_of(key) in owned:
+                    balances = self._machine.balances(self._codec.decode_entity(state))
+                    work.take_totals(slot_of(key), balances)
+        log.info("checkpoint brought up to date", stream=self.journal.stream)
+
     def _new_workspace(self) -> Workspace:
-        return Workspace(self._machine, self._codec, self._projection.remembers, self.owns)
+        return Workspace(self._machine, self._codec, self._projection.remembers)
+
+    def _new_post(self) -> Post:
+        stream = self.journal.stream
+        return Post(stream, self._deliver, self._codec, self._router, self._confirm)
 
     def _drop_everything(self) -> None:
         """Forget all memory; whoever waits learns that the outcome is unknown."""
@@ -500,9 +635,10 @@ class Partition:
             if task is not None:
                 task.cancel()
         self._commit = self._saving = None
-        for outlet in self._outlets.values():
-            outlet.stop()
-        self._outlets.clear()
+        self._post.stop()
+        self._post = self._new_post()
+        self._hurry = False
+        self._mover = Mover(self.journal, self._codec, self.options)
         self._inbox.clear()
         self._work = self._new_workspace()
         waiting, self._waiting = self._waiting, {}

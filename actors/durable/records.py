@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from domain.durable import Rejection
+from domain.durable import Moved, Rejection
 
 Event = TypeVar("Event")
 Body = TypeVar("Body")
@@ -32,13 +32,62 @@ class Received(msgspec.Struct, frozen=True, array_like=True):
     outcomes: list[tuple[int, Rejection | None]]
 
 
+Inbox = dict[str, dict[int, Rejection | None]]
+"""By origin, what was answered to its messages by their numbers."""
+
+
+class Parcel(msgspec.Struct, array_like=True):
+    """What goes along when slots change their stream, beside the entities' snapshots.
+
+    ``totals`` are, by slot and asset, what the entities hold; ``private`` the keys that have one
+    of the slots to themselves. ``inbox`` and ``lows`` are all of the former owner's: more than
+    the new one needs, and never wrong.
+    """
+
+    totals: dict[int, dict[str, int]]
+    private: dict[str, int]
+    inbox: Inbox
+    lows: dict[str, int]
+
+
+class Released(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Slots left this stream for ``to``."""
+
+    to: str
+    slots: list[int]
+
+
+class Adopted(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Slots came to this stream; ``origin`` let go of them in its row ``seq``."""
+
+    origin: str
+    seq: int
+    slots: list[int]
+    parcel: Parcel
+
+
+class Split(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A key has a slot to itself from here on; ``totals`` is what the entity held."""
+
+    key: str
+    slot: int
+    totals: dict[str, int]
+
+
+Moving = Released | Adopted | Split
+
+
 class TurnRecord(msgspec.Struct, Generic[Event, Body], array_like=True):
-    """One turn: events by entity in order, messages sent, taken and confirmed."""
+    """One turn: events by entity in order, messages sent, taken and confirmed.
+
+    What is ``moved`` comes first: the rest of the turn already happens with it.
+    """
 
     events: list[tuple[str, Event]]
     sent: list[Sent[Body]]
     received: list[Received]
     acknowledged: list[int]
+    moved: list[Moving] = []
 
 
 class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
@@ -47,7 +96,8 @@ class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
     ``lows`` says, by origin, below which number its messages will not come again for the first
     time: what comes late from there is a repeat, even though ``inbox`` has forgotten it.
     ``house`` are the ledger accounts outside entities, by account and asset; ``entities`` what
-    all entities hold, by asset. Both together are zero for each asset.
+    all entities hold, by asset. Both together are zero for each asset. ``slots`` is ``entities``
+    by slot, and ``private`` the slot of each key that has one to itself.
     """
 
     at: int = 0
@@ -55,8 +105,10 @@ class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
     house: dict[str, dict[str, int]] = {}
     entities: dict[str, int] = {}
     outbox: dict[int, Sent[Body]] = {}
-    inbox: dict[str, dict[int, Rejection | None]] = {}
+    inbox: Inbox = {}
     lows: dict[str, int] = {}
+    slots: dict[int, dict[str, int]] = {}
+    private: dict[str, int] = {}
 
 
 class Shipment(msgspec.Struct, Generic[Body], frozen=True, array_like=True):
@@ -67,8 +119,8 @@ class Shipment(msgspec.Struct, Generic[Body], frozen=True, array_like=True):
     messages: list[Sent[Body]]
 
 
-Outcomes = list[Rejection | None]
-"""The answer to a shipment, in its order: ``None`` where the message was accepted."""
+Outcome = Rejection | Moved | None
+"""``None`` where a message was accepted, ``Moved`` where its entity is not here any more."""
 
 
 class Codec(Generic[Event, Body]):
@@ -80,7 +132,8 @@ class Codec(Generic[Event, Body]):
         self.decode_entity = pack(state).decode
         self.decode_turn = pack(TurnRecord[event, body]).decode
         self.decode_partition = pack(PartitionState[body]).decode
+        self.decode_parcel = pack(Parcel).decode
         self.decode_commands = pack(list[command]).decode
         self.decode_shipment = pack(Shipment[body]).decode
         self.decode_replies = pack(list[reply]).decode
-        self.decode_outcomes = pack(Outcomes).decode
+        self.decode_outcomes = pack(list[Outcome]).decode

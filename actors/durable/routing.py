@@ -1,24 +1,34 @@
 """Which partition an entity lives in.
 
-The slot of a key never changes; which stream owns a slot is in Postgres, and read again when a
-partition answers ``Moved``.
+The slot of a key never changes, but that a key may get one to itself; which stream owns a slot is
+in Postgres, and read again when a partition answers ``Moved``.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 from zlib import crc32
 
 from actors.durable.channel import Channel, Endpoint, NoAnswer
 from persistence.database import OUTAGES, Pool
-from persistence.journal import SLOTS, endpoint_of, slot_map
+from persistence.journal import SLOTS, endpoint_of, private_owners, slot_map
 
 REQUEST_TIMEOUT_S: Final = 10.0
 
 
 def slot_of(key: str) -> int:
-    """The slot of an entity's key: CRC-32 modulo 4,096, fixed for ever."""
+    """The slot of a key's hash: CRC-32 modulo 4,096, fixed for ever."""
     return crc32(key.encode()) % SLOTS
+
+
+class Router(Protocol):
+    """Says where an entity lives, as far as is known."""
+
+    def owner(self, key: str) -> str:
+        """The stream that hosts the entity."""
+
+    async def load(self) -> None:
+        """Learn how things are now; raises one of ``OUTAGES`` when that is not possible."""
 
 
 class SlotMap:
@@ -28,16 +38,20 @@ class SlotMap:
         self._pool = pool
         self._kind = kind
         self.owners: list[str] = []
+        self.private: dict[str, str] = {}
 
     async def load(self) -> None:
         """Read the map as it is now."""
         owners = await slot_map(self._pool, self._kind)
         if len(owners) != SLOTS:
             raise LookupError(f"The slots of {self._kind} are not given out yet.")
+        self.private = await private_owners(self._pool, self._kind)
         self.owners = owners
 
     def owner(self, key: str) -> str:
         """The stream that hosts the entity."""
+        if self.private and key in self.private:
+            return self.private[key]
         return self.owners[crc32(key.encode()) % SLOTS]
 
 

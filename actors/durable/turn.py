@@ -9,14 +9,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Any, Final, final
 
-from actors.durable.records import Codec, PartitionState, Received, Sent, TurnRecord
+from actors.durable.records import (
+    Adopted,
+    Codec,
+    Parcel,
+    PartitionState,
+    Received,
+    Released,
+    Sent,
+    Split,
+    TurnRecord,
+)
 from actors.durable.routing import slot_of
-from domain.durable import Decision, Machine, Message, Rejection, Unavailable
+from domain.durable import Decision, Machine, Message, Moved, Rejection, Unavailable
+from persistence.journal import SLOTS_MAX
 
 RECENT_MAX: Final = 50_000
 ID_REUSED: Final = "id_reused"
+MOVED: Final = "moved"
+"""The ledger account of the house that balances what entities take along to other streams."""
 STALE: Final = Unavailable("stale")
 """Answers a message that is older than what its origin has durably noted."""
 
@@ -28,11 +42,14 @@ class Imbalance(Exception):
 class Batch:
     """Requests that came together and are answered together, in their order."""
 
-    __slots__ = ("_left", "done", "replies")
+    __slots__ = ("_left", "done", "gone", "replies")
 
     def __init__(self, size: int, done: Callable[[list[Any]], None]) -> None:
         self.replies: list[Any] = [None] * size
         self.done = done
+        self.gone: set[int] = set()
+        """Slots of which something in here was already told that it has moved: what comes after
+        must not overtake it, even when the slot has come back meanwhile."""
         self._left = size
 
     def answer(self, index: int, reply: Any) -> None:
@@ -47,14 +64,15 @@ class Batch:
 class Request:
     """A command and where its reply goes."""
 
-    __slots__ = ("batch", "command", "identities", "index", "key")
+    __slots__ = ("batch", "command", "identities", "index", "key", "slot")
 
     def __init__(
-        self, batch: Batch, index: int, key: str, command: Any, identities: Sequence[Any]
+        self, batch: Batch, index: int, key: str, slot: int, command: Any, identities: Sequence[Any]
     ) -> None:
         self.batch = batch
         self.index = index
         self.key = key
+        self.slot = slot
         self.command = command
         self.identities = identities
 
@@ -91,10 +109,11 @@ class Entity:
     """A state in memory; ``dirty`` until a checkpoint has it, ``used`` is the last checkpoint
     round in which it was touched."""
 
-    __slots__ = ("dirty", "state", "used")
+    __slots__ = ("dirty", "slot", "state", "used")
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Any, slot: int) -> None:
         self.state = state
+        self.slot = slot
         self.dirty = False
         self.used = 0
 
@@ -114,6 +133,8 @@ class Turn:
     """What has been decided and is not written yet.
 
     ``answers`` are told once it is; ``early`` may be told at once (see ``Decision.durable``).
+    ``before`` is what each touched entity held, and when it was due; ``timers`` are key and new
+    time of those whose time has changed.
     """
 
     __slots__ = (
@@ -126,6 +147,7 @@ class Turn:
         "remembered",
         "settled",
         "size",
+        "timers",
     )
 
     def __init__(self, at: int) -> None:
@@ -136,7 +158,8 @@ class Turn:
         self.early: list[tuple[Batch, int, Any]] = []
         self.remembered: list[tuple[bytes, bytes, Any]] = []
         self.settled: list[Sent[Any]] = []
-        self.before: dict[str, dict[str, int]] = {}
+        self.before: dict[str, tuple[dict[str, int], int]] = {}
+        self.timers: list[tuple[str, int]] = []
         self.size = 0
 
     @property
@@ -144,7 +167,12 @@ class Turn:
         """Whether there is nothing to write."""
         record = self.record
         return not (
-            record.events or record.sent or self.received or record.acknowledged or self.remembered
+            record.events
+            or record.sent
+            or self.received
+            or record.acknowledged
+            or self.remembered
+            or record.moved
         )
 
 
@@ -156,16 +184,37 @@ class Workspace:
         machine: Machine[Any],
         codec: Codec[Any, Any],
         remembers: Callable[[Any], bool],
-        owns: Callable[[str], bool],
     ) -> None:
         self.machine = machine
         self.codec = codec
         self.remembers = remembers
-        self.owns = owns
+        self.slots = bytearray(SLOTS_MAX)
         self.entities: dict[str, Entity] = {}
         self.partition: PartitionState[Any] = PartitionState()
         self.recent: dict[bytes, _Seen] = {}
         self.round = 1
+        self._away: dict[str, int] = {}
+        """How many messages are on their way to an entity."""
+
+    def slot(self, key: str) -> int:
+        """The slot of a key: of its hash, unless it has one to itself."""
+        private = self.partition.private
+        return private[key] if private and key in private else slot_of(key)
+
+    def owns(self, key: str) -> bool:
+        """Whether the entity lives here."""
+        return bool(self.slots[self.slot(key)])
+
+    def admit(self, key: str, state: Any) -> None:
+        """Take an entity into memory."""
+        entity = self.entities[key] = Entity(state, self.slot(key))
+        entity.used = self.round
+
+    def resume(self, partition: PartitionState[Any]) -> None:
+        """Begin with the state of a checkpoint."""
+        self.partition = partition
+        for sent in partition.outbox.values():
+            self._away[sent.destination] = self._away.get(sent.destination, 0) + 1
 
     # -- deciding -------------------------------------------------------------------------
 
@@ -175,7 +224,9 @@ class Workspace:
             others = self.machine.touches(item.command)
             return (item.key, *(key for key in others if self.owns(key)))
         if type(item) is Incoming:
-            return (item.message.destination,)
+            # Of an entity that lives elsewhere nothing may stay in memory.
+            key = item.message.destination
+            return (key,) if self.owns(key) else ()
         sent = self.partition.outbox.get(item.seq)
         return () if sent is None else (sent.source,)
 
@@ -191,6 +242,9 @@ class Workspace:
 
     def _request(self, turn: Turn, request: Request, known: dict[bytes, tuple[bytes, Any]]) -> None:
         place = (request.batch, request.index)
+        if not self.slots[request.slot] or request.slot in request.batch.gone:
+            self.turn_away(turn, request)
+            return
         if request.identities and self._repeated(turn, request, known):
             return
         entity = self.entities[request.key]
@@ -210,6 +264,11 @@ class Workspace:
         self._carry_out(turn, request.key, entity, decision)
         if decision.reply is not None:
             self._answer(turn, place, request.identities, decision.reply)
+
+    def turn_away(self, turn: Turn, request: Request) -> None:
+        """Answer that the entity is not here any more."""
+        request.batch.gone.add(request.slot)
+        turn.answers.append((request.batch, request.index, Moved(request.slot)))
 
     def _repeated(
         self, turn: Turn, request: Request, known: dict[bytes, tuple[bytes, Any]]
@@ -251,8 +310,8 @@ class Workspace:
 
     def _incoming(self, turn: Turn, item: Incoming) -> None:
         message = item.message
-        inbox = self.partition.inbox.setdefault(item.origin, {})
-        if message.seq in inbox:
+        inbox = self.partition.inbox.get(item.origin)
+        if inbox is not None and message.seq in inbox:
             turn.answers.append((item.batch, item.index, inbox[message.seq]))
             return
         if message.seq < self.partition.lows.get(item.origin, 0):
@@ -260,9 +319,16 @@ class Workspace:
             # outcome is durably known at the origin and forgotten here.
             turn.answers.append((item.batch, item.index, STALE))
             return
+        slot = self.slot(message.destination)
+        if not self.slots[slot] or slot in item.batch.gone:
+            item.batch.gone.add(slot)
+            turn.answers.append((item.batch, item.index, Moved(slot)))
+            return
         entity = self.entities[message.destination]
         decision = self.machine.decide(entity.state, message.body, turn.at)
         outcome = decision if type(decision) is Rejection else None
+        if inbox is None:
+            inbox = self.partition.inbox[item.origin] = {}
         received = turn.received.get(item.origin)
         if received is None:
             received = turn.received[item.origin] = Received(item.origin, item.low, [])
@@ -275,7 +341,7 @@ class Workspace:
         turn.answers.append((item.batch, item.index, outcome))
 
     def _confirmed(self, turn: Turn, item: Confirmed) -> None:
-        sent = self.partition.outbox.pop(item.seq, None)
+        sent = self._arrived(item.seq)
         if sent is None:
             return
         turn.record.acknowledged.append(item.seq)
@@ -312,7 +378,8 @@ class Workspace:
     ) -> None:
         if decision.events:
             if key not in turn.before:
-                turn.before[key] = self.machine.balances(entity.state)
+                machine = self.machine
+                turn.before[key] = (machine.balances(entity.state), machine.due(entity.state))
             for event in decision.events:
                 self.machine.apply(entity.state, event)
                 turn.record.events.append((key, event))
@@ -320,12 +387,13 @@ class Workspace:
             entity.dirty = True
             entity.used = self.round
         for message in decision.messages:
-            if message.to in self.entities and self.owns(message.to):
+            # Not past a message that is still on its way to where the entity was before.
+            here = message.to in self.entities and message.to not in self._away
+            if here and self.owns(message.to):
                 local.append((key, message))
             else:
-                self.partition.sent_seq += 1
-                sent = Sent(self.partition.sent_seq, key, message.to, message.body)
-                self.partition.outbox[sent.seq] = sent
+                sent = Sent(self.partition.sent_seq + 1, key, message.to, message.body)
+                self._depart(sent)
                 turn.record.sent.append(sent)
         if decision.answers is not None:
             self._answer_waiting(turn.answers, decision, decision.answers)
@@ -344,6 +412,113 @@ class Workspace:
             answers.extend((*place, decision.reply) for place in seen.waiting)
             seen.waiting = []
 
+    def _depart(self, sent: Sent[Any]) -> None:
+        self.partition.sent_seq = sent.seq
+        self.partition.outbox[sent.seq] = sent
+        self._away[sent.destination] = self._away.get(sent.destination, 0) + 1
+
+    def _arrived(self, seq: int) -> Sent[Any] | None:
+        sent = self.partition.outbox.pop(seq, None)
+        if sent is not None:
+            left = self._away[sent.destination] - 1
+            if left:
+                self._away[sent.destination] = left
+            else:
+                del self._away[sent.destination]
+        return sent
+
+    # -- slots ----------------------------------------------------------------------------
+
+    def split(self, turn: Turn, key: str, slot: int) -> None:
+        """Give a key, which is in memory, a slot to itself."""
+        split = Split(key, slot, dict(self.machine.balances(self.entities[key].state)))
+        turn.record.moved.append(split)
+        turn.size += 1
+        self.slots[slot] = 1
+        self._split(split)
+
+    def adopt(self, turn: Turn, adopted: Adopted) -> None:
+        """Take slots that another stream has released."""
+        turn.record.moved.append(adopted)
+        turn.size += 1
+        for slot in adopted.slots:
+            self.slots[slot] = 1
+        self._adopt(adopted)
+
+    def release(self, turn: Turn, to: str, slots: Sequence[int]) -> Parcel:
+        """Let go of slots whose entities have nothing on its way; what goes along."""
+        released = Released(to, list(slots))
+        turn.record.moved.append(released)
+        turn.size += 1
+        partition = self.partition
+        going = set(slots)
+        parcel = Parcel(
+            {slot: partition.slots[slot] for slot in slots if slot in partition.slots},
+            {key: slot for key, slot in partition.private.items() if slot in going},
+            {origin: dict(inbox) for origin, inbox in partition.inbox.items() if inbox},
+            dict(partition.lows),
+        )
+        self._release(released)
+        return parcel
+
+    def on_their_way(self, slots: set[int]) -> bool:
+        """Whether an entity of these slots waits for the outcome of a message."""
+        slot = self.slot
+        return any(slot(sent.source) in slots for sent in self.partition.outbox.values())
+
+    def _split(self, split: Split) -> None:
+        partition = self.partition
+        self.take_totals(self.slot(split.key), split.totals, -1)
+        partition.private[split.key] = split.slot
+        self.take_totals(split.slot, split.totals, 1)
+        if split.key in self.entities:
+            self.entities[split.key].slot = split.slot
+
+    def take_totals(self, slot: int, totals: dict[str, int], sign: int = 1) -> None:
+        """Count what entities of a slot hold."""
+        sums = self.partition.slots.setdefault(slot, {})
+        for asset, amount in totals.items():
+            sums[asset] = sums.get(asset, 0) + sign * amount
+
+    def _adopt(self, adopted: Adopted) -> None:
+        partition, parcel = self.partition, adopted.parcel
+        for slot, totals in parcel.totals.items():
+            self.take_totals(slot, totals, 1)
+            self._carry(totals, 1)
+        partition.private.update(parcel.private)
+        for origin, low in parcel.lows.items():
+            self._prune(origin, partition.inbox.get(origin, {}), low)
+        for origin, outcomes in parcel.inbox.items():
+            inbox = partition.inbox.setdefault(origin, {})
+            low = partition.lows.get(origin, 0)
+            for seq, outcome in outcomes.items():
+                if seq >= low:
+                    inbox.setdefault(seq, outcome)
+
+    def _release(self, released: Released) -> dict[str, Entity]:
+        """Forget what belongs to the slots; the entities that were in memory."""
+        partition = self.partition
+        going = set(released.slots)
+        for slot in released.slots:
+            self.slots[slot] = 0
+            totals = partition.slots.pop(slot, None)
+            if totals is not None:
+                self._carry(totals, -1)
+        left = {key: entity for key, entity in self.entities.items() if entity.slot in going}
+        for key in left:
+            del self.entities[key]
+        for key in [key for key, slot in partition.private.items() if slot in going]:
+            del partition.private[key]
+        return left
+
+    def _carry(self, totals: dict[str, int], sign: int) -> None:
+        """What entities bring along or take with them, balanced by the house."""
+        moved = self.partition.house.setdefault(MOVED, {})
+        entities = self.partition.entities
+        for asset, amount in totals.items():
+            entities[asset] = entities.get(asset, 0) + sign * amount
+            moved[asset] = moved.get(asset, 0) - sign * amount
+
     # -- books ----------------------------------------------------------------------------
 
     def _post_house(self, event: Any) -> None:
@@ -354,49 +529,74 @@ class Workspace:
 
     def balance(self, turn: Turn) -> None:
         """Bring the entities' totals up to date and prove that the books sum to zero."""
-        totals = self.partition.entities
-        for key, before in turn.before.items():
-            for asset, amount in self.machine.balances(self.entities[key].state).items():
+        totals, slots, machine = self.partition.entities, self.partition.slots, self.machine
+        for key, (before, due) in turn.before.items():
+            entity = self.entities[key]
+            for asset, amount in machine.balances(entity.state).items():
                 change = amount - before.get(asset, 0)
                 if change:
                     totals[asset] = totals.get(asset, 0) + change
-        books = dict(totals)
-        for sums in self.partition.house.values():
-            for asset, amount in sums.items():
-                books[asset] = books.get(asset, 0) + amount
-        wrong = {asset: amount for asset, amount in books.items() if amount}
+                    sums = slots.get(entity.slot)
+                    if sums is None:
+                        sums = slots[entity.slot] = {}
+                    sums[asset] = sums.get(asset, 0) + change
+            if (now := machine.due(entity.state)) != due:
+                turn.timers.append((key, now))
+        wrong = {asset: amount for asset, amount in self.books().items() if amount}
         if wrong:
             raise Imbalance(f"The books do not sum to zero: {wrong}")
 
+    def books(self) -> dict[str, int]:
+        """All ledger accounts of the partition together, by asset: zero when they are right."""
+        books = dict(self.partition.entities)
+        for sums in self.partition.house.values():
+            for asset, amount in sums.items():
+                books[asset] = books.get(asset, 0) + amount
+        return books
+
     # -- replay ---------------------------------------------------------------------------
 
-    def replay(self, record: TurnRecord[Any, Any], at: int) -> None:
-        """Make a stored turn happen again; its entities are in memory."""
+    def replay(self, record: TurnRecord[Any, Any], at: int) -> dict[str, Entity]:
+        """Make a stored turn happen again; its entities are in memory.
+
+        Returns the entities that left with it.
+        """
         turn = Turn(at)
+        left: dict[str, Entity] = {}
+        for moving in record.moved:
+            if type(moving) is Adopted:
+                self._adopt(moving)
+            elif type(moving) is Released:
+                left.update(self._release(moving))
+            elif type(moving) is Split:
+                self._split(moving)
         for key, event in record.events:
             entity = self.entities[key]
             if key not in turn.before:
-                turn.before[key] = self.machine.balances(entity.state)
+                turn.before[key] = (self.machine.balances(entity.state), 0)
             self.machine.apply(entity.state, event)
             self._post_house(event)
             entity.dirty = True
         for sent in record.sent:
-            self.partition.outbox[sent.seq] = sent
-            self.partition.sent_seq = sent.seq
+            self._depart(sent)
         for received in record.received:
             inbox = self.partition.inbox.setdefault(received.origin, {})
             self._prune(received.origin, inbox, received.low)
             inbox.update(received.outcomes)
         for seq in record.acknowledged:
-            self.partition.outbox.pop(seq, None)
+            self._arrived(seq)
         self.partition.at = at
         self.balance(turn)
+        return left
 
     def _prune(self, origin: str, inbox: dict[int, Rejection | None], low: int) -> None:
-        """Forget what will not come again; a repeat from before must not take that back."""
+        """Forget what will not come again; a repeat from before must not take that back.
+
+        Oldest first, up to one that may come: what stands behind it is forgotten with it later.
+        """
         if low > self.partition.lows.get(origin, 0):
             self.partition.lows[origin] = low
-            for seq in [seq for seq in inbox if seq < low]:
+            for seq in list(takewhile(low.__gt__, inbox)):
                 del inbox[seq]
 
     # -- memory ---------------------------------------------------------------------------

@@ -7,13 +7,15 @@ that change in one step, under the same fence.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import msgspec
 
+from actors.durable.routing import slot_of
 from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus
@@ -21,14 +23,26 @@ from domain.accounts.views import receipt
 from persistence.journal import (
     GENESIS,
     SLOTS,
+    Arrival,
     Checkpoint,
     Corrupt,
     Fenced,
     JournalRow,
+    Look,
+    Release,
     Statement,
+    WishChanged,
+    adoption,
     check_link,
+    splitting,
+    timers,
+    to_microseconds,
 )
 
+_TIMERS_SET = timers("", [("", 0, 1)])[0].sql
+_TIMERS_GONE = timers("", [("", 0, 0)])[0].sql
+_ADOPTED = adoption([]).sql
+_SPLIT = splitting("", "", []).sql
 _REPLY = msgspec.msgpack.Decoder(cmd.Reply)
 
 
@@ -68,9 +82,46 @@ class Store:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     """One that is not set holds up the commits of its stream."""
 
-    def owner_of_slot(self, slot: int) -> str:
-        """The stream of a slot; given out in ranges."""
-        return self.streams[slot * len(self.streams) // SLOTS]
+    owners: dict[int, str] = field(default_factory=dict)
+    targets: dict[int, str] = field(default_factory=dict)
+    private: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Slot and first target of each key that is to have a slot to itself."""
+    handovers: dict[tuple[str, int], tuple[str, list[int], bytes]] = field(default_factory=dict)
+    """By origin and row: who is to adopt, which slots, and what goes along."""
+    timers: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.streams)
+        self.owners.update({slot: self.streams[slot * count // SLOTS] for slot in range(SLOTS)})
+
+    def slot(self, key: str) -> int:
+        """The slot of a key: of its hash, unless it was split off."""
+        private = self.private.get(key)
+        return private[0] if private and private[0] in self.owners else slot_of(key)
+
+    def owner(self, key: str) -> str:
+        """The stream of an entity, as the tables have it."""
+        return self.owners[self.slot(key)]
+
+    def wish(self, slot: int, stream: str) -> None:
+        """Somebody wants a slot to go to a stream, or to stay."""
+        self.targets.pop(slot, None)
+        if self.owners[slot] != stream:
+            self.targets[slot] = stream
+
+    def pin(self, key: str, stream: str) -> None:
+        """Somebody wants a key to have a stream to itself, or to live in another."""
+        number = len(self.private) + SLOTS
+        slot, _ = self.private.get(key, (number, ""))
+        self.private[key] = (slot, stream)
+        if slot in self.owners:
+            self.wish(slot, stream)
+
+    @property
+    def moving(self) -> bool:
+        """Whether a wish is not fulfilled yet."""
+        split = all(slot in self.owners for slot, _ in self.private.values())
+        return bool(self.targets or self.handovers or not split)
 
     def remembered(self, command_id: bytes) -> tuple[bytes, Any] | None:
         """Fingerprint and stored answer of a command."""
@@ -88,7 +139,7 @@ class Store:
         rows = self.rows.setdefault(row.stream, [])
         if row.seq != (rows[-1].seq if rows else 0) + 1:
             raise DuplicateId(f"journal {row.stream} {row.seq}")
-        operations = [operation for s in statements for operation in s.arguments]
+        operations = [o for s in statements if s.sql == "twin" for o in s.arguments]
         new: set[bytes] = set()
         for name, command_id, _ in operations:
             if name in {"transfer", "command"}:
@@ -107,8 +158,52 @@ class Store:
                     status, reason = value
                     changed = msgspec.structs.replace(stored, status=status, reason=reason)
                     self.transfers[command_id] = (fingerprint, changed)
+        for statement in statements:
+            self._own_tables(row.stream, statement)
         rows.append(row)
         self.writes += 1
+
+    def _own_tables(self, stream: str, statement: Statement) -> None:
+        """The runtime's own statements."""
+        arguments = statement.arguments
+        if statement.sql == _TIMERS_SET:
+            self.timers.update(zip(arguments[0], map(to_microseconds, arguments[2]), strict=True))
+        elif statement.sql == _TIMERS_GONE:
+            for key in arguments[0]:
+                self.timers.pop(key, None)
+        elif statement.sql == _ADOPTED:
+            for taken in zip(*arguments, strict=True):
+                self.handovers.pop(taken, None)
+        elif statement.sql == _SPLIT:
+            for key, slot in zip(arguments[0], arguments[1], strict=True):
+                if slot in self.owners:
+                    raise DuplicateId(f"slot {slot}")
+                self.owners[slot] = stream
+                self.wish(slot, self.private[key][1])
+
+    def save(
+        self, stream: str, checkpoint: Checkpoint, snapshots: Sequence[tuple[str, int, bytes]]
+    ) -> None:
+        """A checkpoint, in one step."""
+        last = self.checkpoints.get(stream)
+        if last is not None and last.seq > checkpoint.seq:
+            raise Corrupt("A checkpoint went back.")
+        self.checkpoints[stream] = checkpoint
+        self.snapshots.update({key: state for key, _, state in snapshots})
+
+    def release(self, row: JournalRow, release: Release) -> None:
+        """A turn that lets go of slots, in one step."""
+        if self.epochs[row.stream] != row.epoch:
+            raise Fenced(row.stream)
+        if any(self.targets.get(slot) != release.to for slot in release.slots):
+            raise WishChanged(row.stream)
+        self.write(row, [])
+        self.save(row.stream, Checkpoint(row.seq, row.hash, release.checkpoint), release.snapshots)
+        for slot in release.slots:
+            assert self.owners[slot] == row.stream
+            self.owners[slot] = release.to
+            del self.targets[slot]
+        self.handovers[row.stream, row.seq] = (release.to, release.slots, release.parcel)
 
 
 class MemoryJournal:
@@ -117,6 +212,7 @@ class MemoryJournal:
     def __init__(self, store: Store, stream: str) -> None:
         self.pool = store
         self.store = store
+        self.kind = "accounts"
         self.stream = stream
         self.epoch = 0
 
@@ -127,9 +223,43 @@ class MemoryJournal:
 
     async def slots(self) -> list[int]:
         await self._read()
-        return [slot for slot in range(SLOTS) if self.store.owner_of_slot(slot) == self.stream]
+        coming = {s for to, slots, _ in self.store.handovers.values() for s in slots}
+        return [
+            slot
+            for slot, stream in self.store.owners.items()
+            if stream == self.stream and slot not in coming
+        ]
+
+    async def look(self) -> Look:
+        await self._read()
+        store = self.store
+        return Look(
+            [(slot, to) for slot, to in store.targets.items() if store.owners[slot] == self.stream],
+            [(key, slot) for key, (slot, _) in store.private.items() if slot not in store.owners],
+            [
+                Arrival(origin, seq, slots, parcel)
+                for (origin, seq), (to, slots, parcel) in store.handovers.items()
+                if to == self.stream
+            ],
+        )
+
+    async def due(self, now: int, limit: int) -> list[str]:
+        await self._read()
+        store = self.store
+        due = [
+            (at, key)
+            for key, at in store.timers.items()
+            if at <= now and store.owner(key) == self.stream
+        ]
+        return [key for _, key in sorted(due)[:limit]]
 
     async def commit(self, row: JournalRow, statements: Sequence[Statement]) -> None:
+        await self._commit(row.stream, row.epoch, lambda: self.store.write(row, statements))
+
+    async def release(self, row: JournalRow, release: Release) -> None:
+        await self._commit(row.stream, row.epoch, lambda: self.store.release(row, release))
+
+    async def _commit(self, stream: str, epoch: int, write: Callable[[], None]) -> None:
         random = self.store.random
         try:
             if self.stream in self.store.gates:
@@ -137,13 +267,14 @@ class MemoryJournal:
             await self.store.wait()
         except asyncio.CancelledError:
             # It may be too late to call a statement back.
-            if random.random() < 0.5 and self.store.epochs[self.stream] == row.epoch:
-                self.store.write(row, statements)
+            if random.random() < 0.5 and self.store.epochs[stream] == epoch:
+                with contextlib.suppress(WishChanged):
+                    write()
             raise
         faults = self.store.faults
         if random.random() < faults.commit_fails:
             raise Outage("commit failed")
-        self.store.write(row, statements)
+        write()
         if random.random() < faults.answer_lost:
             raise Outage("connection lost after the commit")
         await self.store.wait()
@@ -152,14 +283,15 @@ class MemoryJournal:
         await self._read()
         return self.store.checkpoints.get(self.stream) or Checkpoint(0, GENESIS, b"")
 
-    async def tail(self, after: Checkpoint, chunk: int = 1_000) -> AsyncIterator[JournalRow]:
+    async def tail(self, after: Checkpoint, chunk: int = 50) -> AsyncIterator[list[JournalRow]]:
         seq, previous = after.seq, after.hash
-        for row in list(self.store.rows.get(self.stream, [])):
-            if row.seq > after.seq:
-                await self._read()
+        rows = [row for row in self.store.rows.get(self.stream, []) if row.seq > after.seq]
+        for start in range(0, len(rows), chunk):
+            await self._read()
+            for row in rows[start : start + chunk]:
                 check_link(row, seq + 1, previous)
                 seq, previous = row.seq, row.hash
-                yield row
+            yield rows[start : start + chunk]
 
     async def snapshots(self, keys: Iterable[str]) -> dict[str, bytes]:
         keys = list(keys)
@@ -175,11 +307,7 @@ class MemoryJournal:
             raise Outage("checkpoint failed")
         if self.store.epochs[self.stream] != epoch:
             raise Fenced(self.stream)
-        last = self.store.checkpoints.get(self.stream)
-        if last is not None and last.seq > checkpoint.seq:
-            raise Corrupt("A checkpoint went back.")
-        self.store.checkpoints[self.stream] = checkpoint
-        self.store.snapshots.update({key: state for key, _, state in snapshots})
+        self.store.save(self.stream, checkpoint, snapshots)
 
     async def _read(self) -> None:
         await self.store.wait()

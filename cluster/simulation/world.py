@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 from actors.accounts import accounts_codec
-from actors.durable.link import Outlet
 from actors.durable.partition import Interrupted, Options, Partition
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
@@ -36,6 +35,24 @@ class Weather:
     delayed_s: float = 0.0
     late_s: float = 5.0
     """How much later a repeated shipment may come in."""
+
+
+class _Map:
+    """A copy of the slot map, as old as the last time that somebody had to look."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owners = dict(store.owners)
+        self._private: dict[str, int] = {}
+
+    def owner(self, key: str) -> str:
+        return self._owners[self._private.get(key, slot_of(key))]
+
+    async def load(self) -> None:
+        await self._store.wait()
+        self._owners = dict(self._store.owners)
+        private = self._store.private
+        self._private = {k: slot for k, (slot, _) in private.items() if slot in self._owners}
 
 
 class World:
@@ -65,8 +82,9 @@ class World:
             machine=AccountsMachine(POLICY),
             codec=self.codec,
             projection=MemoryProjection(self.store),
-            outlet=self._outlet,
-            owner_of=self.owner,
+            deliver=self._send,
+            router=_Map(self.store),
+            nudge=self._nudge,
             clock=self.clock,
             published=lambda at, events: self.published.append((at, events)),
             options=self.options,
@@ -92,26 +110,28 @@ class World:
 
     def owner(self, key: str) -> str:
         """The stream of an entity."""
-        return self.store.owner_of_slot(slot_of(key))
+        return self.store.owner(key)
 
     # -- network --------------------------------------------------------------------------
 
-    def _outlet(self, stream: str) -> Outlet:
-        async def deliver(payload: bytes) -> bytes:
-            weather, chance = self.weather, self.random.random
-            await asyncio.sleep(0.0005 + chance() * weather.delayed_s)
-            if chance() < weather.lost:
-                raise Outage("shipment lost")
-            if chance() < weather.repeated:
-                task = asyncio.create_task(self._deliver_late(stream, payload))
-                self.late.add(task)
-                task.add_done_callback(self.late.discard)
-            answer = await self._deliver(stream, payload)
-            if chance() < weather.answer_lost:
-                raise Outage("answer lost")
-            return answer
+    async def _send(self, stream: str, payload: bytes) -> bytes:
+        weather, chance = self.weather, self.random.random
+        await asyncio.sleep(0.0005 + chance() * weather.delayed_s)
+        if chance() < weather.lost:
+            raise Outage("shipment lost")
+        if chance() < weather.repeated:
+            task = asyncio.create_task(self._deliver_late(stream, payload))
+            self.late.add(task)
+            task.add_done_callback(self.late.discard)
+        answer = await self._deliver(stream, payload)
+        if chance() < weather.answer_lost:
+            raise Outage("answer lost")
+        return answer
 
-        return Outlet(deliver, self.codec.encode, self.codec.decode_outcomes)
+    def _nudge(self, stream: str) -> None:
+        partition = self.partitions.get(stream)
+        if partition is not None and self.random.random() >= self.weather.lost:
+            partition.nudge()
 
     async def _deliver(self, stream: str, payload: bytes) -> bytes:
         partition = self.partitions.get(stream)
@@ -206,7 +226,7 @@ class World:
     async def quiet(self, *, within_s: float = 120.0) -> None:
         """Wait until nothing is on its way any more; it must come to that."""
         async with asyncio.timeout(within_s):
-            while self.late or not all(map(idle, self.partitions.values())):
+            while self.late or self.store.moving or not all(map(idle, self.partitions.values())):
                 for partition in self.partitions.values():
                     partition.tick()
                 await asyncio.sleep(0.1)

@@ -88,6 +88,16 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             sums[account.currency] = sums.get(account.currency, 0) + account.posted
         return sums
 
+    def due(self, state: Customer) -> int:
+        """When the first of the customer's holds expires."""
+        if not state.holds:
+            return 0
+        return min(hold.expires_at for hold in state.holds.values())
+
+    def wake(self, key: str) -> cmd.ExpireHolds:
+        """End the holds whose time has come."""
+        return cmd.ExpireHolds(int(key))
+
     # Types are compared by identity below: ``isinstance`` on a msgspec type goes through the
     # abstract base class machinery, which shows at this rate.
 

@@ -300,16 +300,6 @@ class AccountsProjection:
         if ended:
             yield Statement(_HOLDS_ENDED, (list(map(UUID, ended)),))
 
-    async def due_holds(self, pool: Pool, now: Any, limit: int) -> list[tuple[int, int]]:
-        """Slot and customer of holds whose time has come, oldest first."""
-        rows = await pool.fetch(
-            "SELECT slot, customer FROM holds WHERE active AND expires_at <= $1"
-            " ORDER BY expires_at LIMIT $2",
-            now,
-            limit,
-        )
-        return [(row["slot"], row["customer"]) for row in rows]
-
 
 def _receipt(row: asyncpg.Record) -> cmd.Receipt:
     return cmd.Receipt(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from actors.accounts import KIND, accounts_codec
-from actors.durable.link import Outlet
-from actors.durable.partition import Interrupted, Options, Partition
+from actors.durable.local import LocalPartitions
+from actors.durable.partition import Options
 from actors.durable.routing import slot_of
 from domain.accounts import commands as cmd
 from domain.accounts.machine import AccountsMachine
@@ -18,7 +17,7 @@ from domain.accounts.policy import FeeRate, Policy
 from domain.durable import Unavailable
 from persistence.accounts import AccountsProjection
 from persistence.database import Pool
-from persistence.journal import Journal, prepare_streams, slot_map
+from persistence.journal import prepare_streams
 
 START = 1_800_000_000_000_000
 POLICY = Policy(fees={"USD": FeeRate(50, 10)}, daily_limits={"USD": 1_000_000})
@@ -30,41 +29,29 @@ ReplyType = TypeVar("ReplyType")
 class Site:
     """Partitions by stream, a clock that the test moves, and ids in order."""
 
-    def __init__(self, pool: Pool, owners: list[str]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.owners = owners
         self.codec = accounts_codec()
         self.machine = AccountsMachine(POLICY)
-        self.projection = AccountsProjection(slot_of)
-        self.partitions: dict[str, Partition] = {}
-        self.tasks: dict[str, asyncio.Task[None]] = {}
         self.now = START
         self.people: tuple[int, ...] = ()
-        self._ids = 0
-
-    def start(self, stream: str) -> None:
-        """A new incarnation of a partition."""
-        partition = Partition(
-            journal=Journal(self.pool, KIND, stream),
-            machine=AccountsMachine(POLICY),
+        self.local = LocalPartitions(
+            pool,
+            KIND,
+            machine=self.machine,
             codec=self.codec,
-            projection=self.projection,
-            outlet=self._outlet,
-            owner_of=self.owner,
+            projection=AccountsProjection(slot_of),
             clock=self._clock,
-            published=lambda at, events: None,
             options=Options(checkpoint_interval_s=0.2),
         )
-        self.partitions[stream] = partition
-        self.tasks[stream] = asyncio.create_task(partition.run())
+        self.partitions = self.local.partitions
+        self._ids = 0
 
     async def restart(self) -> None:
         """End all partitions without notice, and start them again."""
-        for stream, task in list(self.tasks.items()):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            self.start(stream)
+        for stream in list(self.partitions):
+            await self.local.kill(stream)
+            await self.local.start(stream)
 
     def _clock(self) -> int:
         self.now += 1
@@ -72,17 +59,7 @@ class Site:
 
     def owner(self, key: str) -> str:
         """The stream of an entity."""
-        return self.owners[slot_of(key)]
-
-    def _outlet(self, stream: str) -> Outlet:
-        async def deliver(payload: bytes) -> bytes:
-            shipment = self.codec.decode_shipment(payload)
-            try:
-                return self.codec.encode(await self.partitions[stream].receive(shipment))
-            except Interrupted as error:
-                raise ConnectionError from error
-
-        return Outlet(deliver, self.codec.encode, self.codec.decode_outcomes)
+        return self.local.slots.owner(key)
 
     # -- asking ---------------------------------------------------------------------------
 
@@ -126,12 +103,10 @@ class Site:
 async def running_site(pool: Pool) -> AsyncIterator[Site]:
     """Two running partitions, stopped in the end."""
     await prepare_streams(pool, KIND, 2)
-    site = Site(pool, await slot_map(pool, KIND))
+    site = Site(pool)
     for stream in ("accounts/0", "accounts/1"):
-        site.start(stream)
+        await site.local.start(stream)
     try:
         yield site
     finally:
-        for stream, partition in site.partitions.items():
-            await partition.stop()
-            await site.tasks[stream]
+        await site.local.stop()

@@ -202,14 +202,16 @@ async def test_holds_that_are_due_are_found_and_expire(site: Site) -> None:
     soon, late = reserve(site, 1_000), reserve(site, 2_000, days=3)
     for command in (late, soon):
         await site.call(command, cmd.HoldReply)
-    assert await site.projection.due_holds(site.pool, to_datetime(site.now), 10) == []
+    partition = site.partitions[site.owner(str(alice))]
+    await partition.fire()
+    assert await hold_row(site, soon.id) == (1_000, True)
     site.now += 2 * DAY
-    due = await site.projection.due_holds(site.pool, to_datetime(site.now), 10)
-    assert [customer for _, customer in due] == [alice]
-    await site.call(cmd.ExpireHolds(alice), cmd.Done)
+    assert await partition.journal.due(site.now, 10) == [str(alice)]
+    for each in site.partitions.values():
+        await each.fire()
     assert await hold_row(site, soon.id) == (0, False)
     assert await hold_row(site, late.id) == (2_000, True)
-    assert await site.projection.due_holds(site.pool, to_datetime(site.now), 10) == []
+    assert await partition.journal.due(site.now, 10) == []
 
 
 async def test_holds_of_one_turn(site: Site) -> None:

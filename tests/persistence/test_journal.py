@@ -69,7 +69,7 @@ async def tail(
     journal: Journal, after: Checkpoint | None = None, chunk: int = 3
 ) -> list[JournalRow]:
     start = after or Checkpoint(0, GENESIS, b"")
-    return [row async for row in journal.tail(start, chunk)]
+    return [row async for rows in journal.tail(start, chunk) for row in rows]
 
 
 async def marks(pool: Pool) -> set[str]:

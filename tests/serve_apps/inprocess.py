@@ -6,7 +6,6 @@ For the tests of API and pages. Passwords are hashed with little work, to be qui
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,15 +15,15 @@ import httpx
 from starlette.types import ASGIApp, Message
 
 from actors.accounts import KIND, accounts_codec
-from actors.durable.link import Outlet
-from actors.durable.partition import Options, Partition
+from actors.durable.local import LocalPartitions
+from actors.durable.partition import Partition
 from actors.durable.routing import slot_of
 from domain.accounts.commands import Command, Reply
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import FeeRate, Policy
 from persistence.accounts import AccountsProjection
 from persistence.database import Pool, open_pool
-from persistence.journal import Journal, prepare_streams
+from persistence.journal import prepare_streams
 from serve_apps.application import AppConfig, Application
 
 POLICY = Policy(
@@ -41,36 +40,24 @@ PASSWORD = "correct horse battery"
 class PartitionAccounts:
     """Stands in for ``AccountsClient``: the same partition, reached without a link."""
 
-    def __init__(self, pool: Pool, partition: Partition, task: asyncio.Task[None]) -> None:
+    def __init__(self, pool: Pool, local: LocalPartitions, partition: Partition) -> None:
         self.partition = partition
+        self._local = local
         self._pool = pool
-        self._task = task
 
     @classmethod
     async def connect(cls, config: AppConfig) -> PartitionAccounts:
         """Start the one partition that owns all slots."""
         pool = await open_pool(config.database_url, name="tests", size_max=4)
         (stream,) = await prepare_streams(pool, KIND, 1)
-        codec = accounts_codec()
-
-        def outlet(_: str) -> Outlet:
-            async def deliver(payload: bytes) -> bytes:
-                return codec.encode(await partition.receive(codec.decode_shipment(payload)))
-
-            return Outlet(deliver, codec.encode, codec.decode_outcomes)
-
-        partition = Partition(
-            journal=Journal(pool, KIND, stream),
+        local = LocalPartitions(
+            pool,
+            KIND,
             machine=AccountsMachine(config.policy),
-            codec=codec,
+            codec=accounts_codec(),
             projection=AccountsProjection(slot_of),
-            outlet=outlet,
-            owner_of=lambda key: stream,
-            clock=lambda: time.time_ns() // 1_000,
-            published=lambda at, events: None,
-            options=Options(),
         )
-        return cls(pool, partition, asyncio.create_task(partition.run()))
+        return cls(pool, local, await local.start(stream))
 
     async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
         """Carry out one command."""
@@ -86,9 +73,7 @@ class PartitionAccounts:
 
     async def close(self) -> None:
         """End the partition."""
-        await self.partition.stop()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._local.stop()
         await self._pool.close()
 
 

@@ -112,6 +112,7 @@ async def an_id_of_a_waiting_group_is_refused_without_being_remembered(world: Wo
     world.start(world.owner(str(bob)))
     (reply,) = await asking
     assert reply.results[0].status == TransferStatus.COMPLETED
+    await settle()
     (again,) = await ask(world, leg)
     assert again == reply.results[0]
 

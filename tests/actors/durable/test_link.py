@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 
 from actors.accounts import accounts_codec
 from actors.durable.channel import NoAnswer
-from actors.durable.link import Outlet, RequestLink
-from actors.durable.records import Codec, Sent, Shipment
+from actors.durable.link import RequestLink
+from actors.durable.records import Codec
 from cluster.simulation.virtual import run_virtual
 from domain.accounts import commands as cmd
 from domain.durable import Rejection, Unavailable
@@ -121,78 +120,5 @@ def test_a_caller_that_goes_away_disturbs_nobody() -> None:
         await asyncio.sleep(0.5)
         leaving.cancel()
         assert await staying == [Rejection("2")]
-
-    run_virtual(main)
-
-
-# -- outlets ------------------------------------------------------------------------------
-
-
-class Receiver:
-    """Takes shipments, unless told to fail, and remembers them."""
-
-    def __init__(self) -> None:
-        self.shipments: list[tuple[int, list[int]]] = []
-        self.failures: list[Exception] = []
-
-    async def deliver(self, payload: bytes) -> bytes:
-        shipment: Shipment[Any] = CODEC.decode_shipment(payload)
-        self.shipments.append((shipment.low, [message.seq for message in shipment.messages]))
-        await asyncio.sleep(1)
-        if self.failures:
-            raise self.failures.pop(0)
-        return encode([None] * len(shipment.messages))
-
-
-def message(seq: int) -> Sent[Any]:
-    return Sent(seq, "1", "2", cmd.ReleaseCredit(bytes(16), bytes(16), 1, 2))
-
-
-def test_messages_go_in_order_and_again_until_answered() -> None:
-    async def main() -> None:
-        receiver, confirmed = Receiver(), list[int]()
-        receiver.failures = [NoAnswer("lost"), OSError("down"), msgspec.ValidationError("a bug")]
-        outlet = Outlet(receiver.deliver, encode, CODEC.decode_outcomes)
-        outlet.start("accounts/0", lambda outcomes: confirmed.extend(seq for seq, _ in outcomes))
-        outlet.send(message(3))
-        await asyncio.sleep(0.5)
-        outlet.send(message(5))
-        outlet.send(message(8))
-        await asyncio.sleep(20)
-        assert receiver.shipments == [(3, [3])] * 4 + [(3, [5, 8])]
-        assert confirmed == [3, 5, 8]
-        outlet.stop()
-
-    run_virtual(main)
-
-
-def test_low_stays_at_what_is_not_durably_noted() -> None:
-    async def main() -> None:
-        receiver = Receiver()
-        outlet = Outlet(receiver.deliver, encode, CODEC.decode_outcomes)
-        outlet.start("accounts/0", lambda outcomes: None)
-        for seq in (1, 2, 3, 4):
-            outlet.send(message(seq))
-            await asyncio.sleep(2)
-            if seq == 3:
-                outlet.settle(1)
-                outlet.settle(3)
-        assert receiver.shipments == [(1, [1]), (1, [2]), (1, [3]), (2, [4])]
-        outlet.stop()
-
-    run_virtual(main)
-
-
-def test_a_stopped_outlet_sends_no_more() -> None:
-    async def main() -> None:
-        receiver, confirmed = Receiver(), list[int]()
-        outlet = Outlet(receiver.deliver, encode, CODEC.decode_outcomes)
-        outlet.start("accounts/0", lambda outcomes: confirmed.extend(seq for seq, _ in outcomes))
-        outlet.send(message(1))
-        await asyncio.sleep(0.5)
-        outlet.stop()
-        outlet.send(message(2))
-        await asyncio.sleep(20)
-        assert (receiver.shipments, confirmed) == ([(1, [1])], [])
 
     run_virtual(main)

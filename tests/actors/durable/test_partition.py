@@ -9,7 +9,7 @@ import pytest
 
 from actors.durable.partition import Interrupted
 from actors.durable.records import Shipment
-from cluster.simulation.audit import same_memory
+from cluster.simulation.audit import replay, same_memory
 from cluster.simulation.store import Faults
 from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
@@ -281,7 +281,7 @@ async def a_stop_writes_what_is_open(world: World) -> None:
     assert partition.describe()["since_checkpoint"] == 0
     world.start("accounts/0")
     await world.partitions["accounts/0"].ready()
-    same_memory(world, "accounts/0")
+    same_memory(world, "accounts/0", replay(world).works["accounts/0"])
     assert world.partitions["accounts/0"].statistics.recoveries == 1
 
 

@@ -1,0 +1,211 @@
+"""What a partition sends to others: in order, one shipment under way to each, until answered.
+
+The journal behind it makes it at-least-once, the receiver's inbox exactly-once in effect. An
+entity that has moved answers nothing itself: its former partition says so, the slot map is read
+again, and everything for that entity goes on to the new place, in the order in which it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import structlog
+
+from actors.durable.channel import NoAnswer
+from actors.durable.records import Codec, Outcome, Sent, Shipment
+from actors.durable.routing import Router
+from domain.durable import Moved, Rejection
+
+log = structlog.get_logger(__name__)
+
+Deliver = Callable[[str, bytes], Awaitable[bytes]]
+"""Bring an encoded shipment to a stream and come back with its encoded answer."""
+
+Confirm = Callable[[Sequence[tuple[int, Rejection | None]]], None]
+
+_SHIPMENT_MAX: Final = 2_000
+_RETRY_FIRST_S: Final = 0.02
+_RETRY_MAX_S: Final = 1.0
+_FIND_S: Final = 0.02
+
+
+class _Way:
+    """Where the unanswered messages to one entity go; nowhere while it is being looked for."""
+
+    __slots__ = ("count", "stream")
+
+    def __init__(self, stream: str) -> None:
+        self.stream: str | None = stream
+        self.count = 0
+
+
+class _Line:
+    """Messages waiting for one stream."""
+
+    __slots__ = ("queue", "wake")
+
+    def __init__(self) -> None:
+        self.queue: deque[Sent[Any]] = deque()
+        self.wake = asyncio.Event()
+
+
+class Post:
+    """Messages of one stream to all others. ``confirm`` is told the outcomes."""
+
+    def __init__(
+        self,
+        origin: str,
+        deliver: Deliver,
+        codec: Codec[Any, Any],
+        router: Router,
+        confirm: Confirm,
+    ) -> None:
+        self._origin = origin
+        self._deliver = deliver
+        self._codec = codec
+        self._router = router
+        self._confirm = confirm
+        self._unsettled: dict[int, None] = {}
+        self._ways: dict[str, _Way] = {}
+        self._lines: dict[str, _Line] = {}
+        self._limbo: dict[str, list[Sent[Any]]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._finding: asyncio.Task[None] | None = None
+
+    def send(self, sent: Sent[Any]) -> None:
+        """Deliver a message whose turn is durable. Call in the order of ``seq``."""
+        self._unsettled[sent.seq] = None
+        key = sent.destination
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = _Way(self._router.owner(key))
+        way.count += 1
+        if way.stream is None:
+            self._limbo.setdefault(key, []).append(sent)
+        else:
+            self._enqueue(way.stream, sent)
+
+    def settle(self, seq: int) -> None:
+        """The sender has durably noted the outcome: this message will never be sent again."""
+        self._unsettled.pop(seq, None)
+
+    @property
+    def low(self) -> int | None:
+        """The first message that is not settled; receivers may forget all before it."""
+        return next(iter(self._unsettled), None)
+
+    def stop(self) -> None:
+        """Deliver nothing more."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._finding is not None:
+            self._finding.cancel()
+
+    def _enqueue(self, stream: str, sent: Sent[Any]) -> None:
+        line = self._lines.get(stream)
+        if line is None:
+            line = self._lines[stream] = _Line()
+            self._tasks[stream] = asyncio.create_task(self._pump(stream, line))
+        line.queue.append(sent)
+        line.wake.set()
+
+    async def _pump(self, stream: str, line: _Line) -> None:
+        queue, delay = line.queue, _RETRY_FIRST_S
+        while True:
+            while not queue:
+                line.wake.clear()
+                await line.wake.wait()
+            messages = list(islice(queue, _SHIPMENT_MAX))
+            # Below ``low`` the receiver may forget. What it answered but we have not durably
+            # noted would be sent again after a crash, so it counts as still on its way; and what
+            # goes to others counts too, because it may have to go here tomorrow.
+            low = self.low
+            assert low is not None
+            shipment = self._codec.encode(Shipment(self._origin, low, messages))
+            try:
+                outcomes = self._codec.decode_outcomes(await self._deliver(stream, shipment))
+            except Exception as error:
+                # Even a bug must not leave money on its way for ever.
+                expected = isinstance(error, NoAnswer | OSError)
+                log.info(
+                    "shipment is repeated",
+                    to=stream,
+                    error=f"{type(error).__name__}: {error}",
+                    exc_info=not expected,
+                )
+                await asyncio.sleep(delay)
+                delay = min(_RETRY_MAX_S, delay * 2)
+                await self._leave_behind(stream, queue)
+                continue
+            delay = _RETRY_FIRST_S
+            for _ in messages:
+                queue.popleft()
+            self._answered(queue, messages, outcomes)
+
+    async def _leave_behind(self, stream: str, queue: deque[Sent[Any]]) -> None:
+        """Who does not answer may have been given up: what has moved is not waiting there.
+
+        A stream that has let go of an entity takes nothing for it any more, and whatever it took
+        before went along. So this is safe even while the lost shipment is still on its way.
+        """
+        if await self._read_map():
+            owner = self._router.owner
+            keys = {m.destination for m in queue if owner(m.destination) != stream}
+            if keys:
+                self._look_for(keys, [], queue)
+
+    async def _read_map(self) -> bool:
+        try:
+            await self._router.load()
+        except Exception as error:
+            log.info("slot map is not read", error=f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _answered(
+        self, queue: deque[Sent[Any]], messages: list[Sent[Any]], outcomes: Sequence[Outcome]
+    ) -> None:
+        confirmed: list[tuple[int, Rejection | None]] = []
+        moved: list[Sent[Any]] = []
+        for message, outcome in zip(messages, outcomes, strict=True):
+            if type(outcome) is Moved:
+                moved.append(message)
+                continue
+            way = self._ways[message.destination]
+            way.count -= 1
+            if not way.count:
+                del self._ways[message.destination]
+            confirmed.append((message.seq, outcome))  # type: ignore[arg-type]
+        if moved:
+            self._look_for({message.destination for message in moved}, moved, queue)
+        if confirmed:
+            self._confirm(confirmed)
+
+    def _look_for(self, keys: set[str], moved: list[Sent[Any]], queue: deque[Sent[Any]]) -> None:
+        """Everything for entities that have moved waits until it is known where they are."""
+        behind = [message for message in queue if message.destination in keys]
+        if behind:
+            rest = [message for message in queue if message.destination not in keys]
+            queue.clear()
+            queue.extend(rest)
+        for key in keys:
+            self._ways[key].stream = None
+        for message in (*moved, *behind):
+            self._limbo.setdefault(message.destination, []).append(message)
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self._find())
+
+    async def _find(self) -> None:
+        while self._limbo:
+            if await self._read_map():
+                limbo, self._limbo = self._limbo, {}
+                for key, messages in limbo.items():
+                    stream = self._ways[key].stream = self._router.owner(key)
+                    for message in messages:
+                        self._enqueue(stream, message)
+            # The new owner may not have taken it in yet, and say so as well.
+            await asyncio.sleep(_FIND_S)
