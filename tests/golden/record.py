@@ -24,7 +24,7 @@ from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus, Rate
 from domain.accounts.numbers import account_number
 from persistence.database import connection, open_pool
-from persistence.journal import prepare_streams, slot_map
+from persistence.journal import prepare_streams
 from persistence.migrate import available, migrate
 from tests.golden.recording import JOURNALS, TYPE, Recording, digest, plain
 from tests.golden.shapes import shapes
@@ -179,9 +179,8 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
     pool = await open_pool(url, name="golden", size_max=8)
     try:
         await prepare_streams(pool, KIND, 2)
-        site = GoldenSite(pool, await slot_map(pool, KIND))
-        for stream in (FIRST, SECOND):
-            site.start(stream)
+        site = GoldenSite(pool)
+        await site.start(FIRST, SECOND)
         scenario = Scenario(site)
         await scenario.open()
         await scenario.pay()
@@ -218,9 +217,7 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
         manifest["replies"] = _counted(part["reply_reads"] for part in expected["asked"])
         manifest["balances when settled"] = balances(expected["settled"])
         manifest["state when settled, SHA-256"] = digest(expected["settled"])
-        for stream, partition in site.partitions.items():
-            await partition.stop()
-            await site.tasks[stream]
+        await site.local.stop()
         assert (await check(pool)).ok
         return manifest, expected
     finally:
@@ -238,10 +235,8 @@ async def _stopped(site: GoldenSite, commit: str) -> tuple[dict[str, Any], dict[
         FROM journal j JOIN checkpoints c USING (stream) GROUP BY j.stream ORDER BY j.stream"""
     )
     site.closed.update((FIRST, SECOND))
-    for stream in (FIRST, SECOND):
-        site.start(stream)
+    await site.start(FIRST, SECOND)
     site.no_more_checkpoints()
-    await site.ready()
     states = await site.states()
     events, messages = count_types(rows)
     assert set(events) == {kind.__name__ for kind in ev.Event.__args__}, events

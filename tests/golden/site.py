@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from typing import Any
 
 from actors.accounts import KIND
-from actors.durable.partition import Interrupted, Options, Partition
+from actors.durable.channel import NoAnswer
+from actors.durable.partition import Options, Partition
 from domain.durable import Unavailable
 from persistence.database import Pool
 from persistence.journal import read_journal, streams
@@ -26,29 +26,33 @@ class GoldenSite(Site):
     answers are lost.
     """
 
-    def __init__(self, pool: Pool, owners: list[str]) -> None:
-        super().__init__(pool, owners)
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
         self.closed: set[str] = set()
         self.deaf: set[str] = set()
         self.shipments: list[tuple[str, bytes]] = []
         self.asked: list[tuple[Any, Any]] = []
         self.left: list[asyncio.Future[Any]] = []
+        deliver = self.local._deliver
 
-    def start(self, stream: str) -> None:
-        super().start(stream)
-        partition = self.partitions[stream]
-        receive = partition.receive
-
-        async def watched(shipment: Any) -> Any:
+        async def watched(stream: str, payload: bytes) -> bytes:
             if stream in self.closed:
-                raise Interrupted("closed")
-            outcomes = await receive(shipment)
-            self.shipments.append((stream, self.codec.encode(shipment)))
+                raise NoAnswer("closed")
+            outcomes = await deliver(stream, payload)
+            self.shipments.append((stream, payload))
             if stream in self.deaf:
-                raise Interrupted("deaf")
+                raise NoAnswer("deaf")
             return outcomes
 
-        partition.receive = watched  # type: ignore[method-assign]
+        self.local._deliver = watched  # type: ignore[method-assign]
+
+    async def start(self, *streams: str) -> None:
+        """Start partitions and wait until they have recovered."""
+        for stream in streams:
+            # One that cannot read its rows tries again for ever.
+            async with asyncio.timeout(_READY_S):
+                partition = await self.local.start(stream)
+            assert partition.state == "running", (partition.state, partition.reason)
 
     def no_more_checkpoints(self) -> None:
         """What happens from now on is in the tail of the journal only."""
@@ -57,13 +61,8 @@ class GoldenSite(Site):
 
     async def crash(self) -> None:
         """End all partitions at once, with what they have in memory and on its way."""
-        tasks = list(self.tasks.values())
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self.tasks.clear()
+        for stream in list(self.partitions):
+            await self.local.kill(stream)
 
     async def say(self, command: Any) -> Any:
         """Ask until there is an answer, and note both."""
@@ -73,14 +72,6 @@ class GoldenSite(Site):
                 self.asked.append((command, reply))
                 return reply
             await asyncio.sleep(0.01)
-
-    async def ready(self) -> None:
-        """Wait until all partitions have recovered."""
-        for partition in self.partitions.values():
-            # One that cannot read its rows tries again for ever.
-            async with asyncio.timeout(_READY_S):
-                await partition.ready()
-            assert partition.state == "running", (partition.state, partition.reason)
 
     async def quiet(self) -> None:
         """Wait until nothing is on its way and everything is written."""

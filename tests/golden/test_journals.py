@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from actors.accounts import KIND
 from actors.durable.routing import slot_of
 from cluster.books import check
 from cluster.embedded import EmbeddedPostgres
 from persistence.database import Pool, connection, open_pool
-from persistence.journal import slot_map
 from persistence.migrate import migrate
 from tests.golden.recording import Recording, differences, digest, plain, recordings, shaped
 from tests.golden.site import GoldenSite, balances
@@ -64,16 +62,15 @@ async def pool(recording: Recording, postgres: EmbeddedPostgres) -> AsyncIterato
 @asynccontextmanager
 async def running(pool: Pool, recording: Recording, *, closed: bool) -> AsyncIterator[GoldenSite]:
     """The recorded partitions, with or without a way between them, killed in the end."""
-    site = GoldenSite(pool, await slot_map(pool, KIND))
+    site = GoldenSite(pool)
+    streams = recording.manifest["streams"]
     if closed:
-        site.closed.update(recording.manifest["streams"])
+        site.closed.update(streams)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(site.crash)
-        for stream in recording.manifest["streams"]:
-            site.start(stream)
+        await site.start(*streams)
         if closed:
             site.no_more_checkpoints()
-        await site.ready()
         yield site
 
 
@@ -92,7 +89,7 @@ def timeless(value: Any) -> Any:
 
 async def test_rows_read_as_they_were_written(pool: Pool, recording: Recording) -> None:
     """Also what leaves no trace in a state: references, rates, what was answered."""
-    site = GoldenSite(pool, await slot_map(pool, KIND))
+    site = GoldenSite(pool)
     same(recording.expected["journal"], await site.journal())
 
 
@@ -147,9 +144,7 @@ async def test_it_goes_on_from_there(pool: Pool, recording: Recording) -> None:
             else:
                 assert reply == recorded
         same(settled, await site.states())
-        for stream, partition in site.partitions.items():
-            await partition.stop()
-            await site.tasks[stream]
+        await site.local.stop()
     report = await check(pool)
     assert report.findings == []
     assert not any(report.in_transit.values())
