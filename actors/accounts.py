@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from actors.durable.actor import ActorConfig, DurableActor, start_actor
+from actors.durable.actor import ActorConfig, DurableActor
 from actors.durable.client import DurableClient
+from actors.durable.hosts import Recipe
 from actors.durable.partition import Options, Projection
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
@@ -18,7 +19,6 @@ from domain.accounts.policy import Policy
 from domain.accounts.state import Customer
 from persistence.accounts import AccountsProjection
 from persistence.database import Pool, open_pool
-from persistence.journal import prepare_streams, slot_map
 
 KIND: Final = "accounts"
 
@@ -84,27 +84,9 @@ class AccountsClient:
         await self._pool.close()
 
 
-async def start_partitions(
-    pool: Pool,
-    *,
-    database_url: str,
-    redis_url: str | None,
-    policy: Policy,
-    count: int,
-    options: Options | None = None,
-) -> dict[str, Any]:
-    """Start one ``AccountActor`` for each stream; their handles by stream.
-
-    ``count`` decides how many there are when the database has none yet; afterwards it does.
-    """
-    streams = await prepare_streams(pool, KIND, count)
-    owners = await slot_map(pool, KIND)
-    handles = {}
-    for stream in streams:
-        config = ActorConfig(
-            KIND, stream, owners.count(stream), database_url, redis_url, options or Options()
-        )
-        handles[stream] = start_actor(AccountActor, config, policy)
-    for handle in handles.values():
-        await handle.describe.remote()
-    return handles
+def accounts_recipe(
+    *, database_url: str, redis_url: str | None, policy: Policy, options: Options | None = None
+) -> Recipe:
+    """How the actors are made that host accounts."""
+    config = ActorConfig(KIND, database_url, redis_url, options or Options())
+    return Recipe(AccountActor, config, (policy,))

@@ -12,13 +12,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster import addresses, assets, logs, ports, runtime
+from cluster import addresses, assets, controlstore, logs, ports, runtime
 from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -26,9 +26,10 @@ from cluster.errors import Exit, StartError
 from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder, runtime_path
 from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
 from cluster.settings import Settings
-from persistence.database import open_pool
+from persistence.database import DatabaseUnavailable, Pool, open_pool
 
 if TYPE_CHECKING:
+    from actors.durable.hosts import RayHosts
     from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.platform")
@@ -39,9 +40,7 @@ HAPROXY_METRICS_PORT: Final = 9101
 HAPROXY_STATS_PORT: Final = 8404
 FALLBACK_PORTS: Final = (8500, 9500)
 _WATCH_S: Final = 0.05
-_PING_EVERY_S: Final = 2.0
-_PING_TIMEOUT_S: Final = 5.0
-_PINGS_MISSED_MAX: Final = 3
+_PARTITIONS_START_S: Final = 60.0
 _PARTITION_STOP_S: Final = 5.0
 
 Report = Callable[[str, float], None]
@@ -60,7 +59,8 @@ class Platform:
         self._report = report
         self.postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
-        self._partitions: dict[str, Any] = {}
+        self._control: controlstore.ControlStore | None = None
+        self._partitions = False
         self.claimed = False
         self._ray = False
         self._serving = False
@@ -88,7 +88,7 @@ class Platform:
         with ThreadPoolExecutor(1) as beside:
             front = beside.submit(self._prepare_ingress)
             with self._step("Account partitions"):
-                asyncio.run(self._start_partitions(database_url, redis_url))
+                asyncio.run(self._start_partitions())
             with self._step("Ingress"):
                 front.result()
         with self._step("Pages and API"):
@@ -162,28 +162,52 @@ class Platform:
             dashboard=f"http://{found['webui_url']}",
             metrics=f"http://localhost:{found['metrics_export_port']}/metrics",
         )
+        self._control = controlstore.find(
+            self.addresses.ray,
+            self.data.logs / "ray-control-store.log",
+            fate_sharing=settings.ray_address is None,
+        )
 
-    async def _start_partitions(self, database_url: str, redis_url: str) -> None:
+    async def _start_partitions(self) -> None:
+        """Start the partitions of a database, or of a new one as many as the settings say."""
         import ray
 
-        from actors.accounts import start_partitions
+        from actors.accounts import KIND
+        from actors.durable.supervisor import Supervisor
+        from persistence.journal import prepare_streams
 
-        pool = await open_pool(database_url, name="kontor platform", size_max=2)
+        self._partitions = True
+        pool = await self._open_pool()
         try:
-            self._partitions = await start_partitions(
-                pool,
-                database_url=database_url,
-                redis_url=redis_url,
-                policy=self.settings.policy(),
-                count=self.settings.partitions,
-            )
+            await prepare_streams(pool, KIND, self.settings.partitions)
+            supervisor = Supervisor(pool, KIND, self._hosts())
+            answering = await supervisor.bring_up(_PARTITIONS_START_S)
+            await supervisor.settle()
         except ray.exceptions.RayError as error:
             log.info("partitions_failed", error=str(error))
-            raise StartError(
-                f"Account partitions do not start: the reason is in {self.data.logs}", Exit.RAY
-            ) from None
+            answering = False
         finally:
             await pool.close()
+        if not answering:
+            raise StartError(
+                f"Account partitions do not start: the reason is in {self.data.logs}", Exit.RAY
+            )
+
+    def _hosts(self) -> RayHosts:
+        from actors.accounts import accounts_recipe
+        from actors.durable.hosts import RayHosts
+
+        assert self.config is not None
+        recipe = accounts_recipe(
+            database_url=self.config.database_url,
+            redis_url=self.config.redis_url,
+            policy=self.settings.policy(),
+        )
+        return RayHosts(recipe, runtime.NAMESPACE)
+
+    async def _open_pool(self) -> Pool:
+        assert self.config is not None
+        return await open_pool(self.config.database_url, name="kontor platform", size_max=4)
 
     def _prepare_ingress(self) -> None:
         from cluster import ingress
@@ -219,15 +243,12 @@ class Platform:
     # -- while it runs --------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Restart embedded servers that die and partitions that hang, until cancelled."""
-        await asyncio.gather(
-            self._watch_servers(),
-            *(self._watch_partition(name, handle) for name, handle in self._partitions.items()),
-        )
+        """Restart servers that die and supervise the partitions, until cancelled."""
+        await asyncio.gather(self._watch_servers(), self._supervise())
 
     async def _watch_servers(self) -> None:
         while True:
-            for server in (self.postgres, self._redis):
+            for server in (self.postgres, self._redis, self._control):
                 if server is not None and not server.alive():
                     name = type(server).__name__
                     log.error("server_died", server=name)
@@ -237,22 +258,18 @@ class Platform:
                     log.warning("server_restarted", server=name, seconds=seconds)
             await asyncio.sleep(_WATCH_S)
 
-    async def _watch_partition(self, name: str, handle: Any) -> None:
-        """Ray restarts an actor that died, but does not notice one that hangs."""
-        import ray
+    async def _supervise(self) -> None:
+        from actors.accounts import KIND
+        from actors.durable.supervisor import Supervisor
 
-        missed = 0
         while True:
-            await asyncio.sleep(_PING_EVERY_S)
             try:
-                await asyncio.wait_for(_answer(handle.describe.remote()), _PING_TIMEOUT_S)
-                missed = 0
-            except (TimeoutError, ray.exceptions.RayActorError) as error:
-                missed += isinstance(error, TimeoutError)
-            if missed >= _PINGS_MISSED_MAX:
-                log.error("partition_hangs", partition=name)
-                ray.kill(handle, no_restart=False)
-                missed = 0
+                pool = await self._open_pool()
+            except DatabaseUnavailable as error:
+                log.warning("supervisor_waits", error=str(error))
+                await asyncio.sleep(1)
+            else:
+                await Supervisor(pool, KIND, self._hosts()).run()
 
     # -- stop -----------------------------------------------------------------------------
 
@@ -292,15 +309,9 @@ class Platform:
 
     async def _stop_partitions(self) -> None:
         """Let each write a last checkpoint, so that the next start has little to replay."""
-        answers = (
-            asyncio.wait_for(_answer(handle.stop.remote()), _PARTITION_STOP_S)
-            for handle in self._partitions.values()
-        )
-        await asyncio.gather(*answers, return_exceptions=True)
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * _PARTITION_STOP_S):
+                await self._hosts().end_all(_PARTITION_STOP_S)
 
 
 def app_config(

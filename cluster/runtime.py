@@ -81,6 +81,7 @@ def environment(
         # Nothing is in front of the platform that would have to notice it leaving.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         **({} if token is None else {"RAY_AUTH_TOKEN_PATH": str(token)}),
+        **control_store(folder / "control"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -94,6 +95,11 @@ def environment(
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports.stop - 1),
     }
+
+
+def control_store(folder: Path) -> dict[str, str]:
+    """Variables by which Ray's control store keeps its state in ``folder``."""
+    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder)}
 
 
 def apply(variables: Mapping[str, str]) -> None:

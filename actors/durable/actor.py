@@ -43,14 +43,19 @@ def now_us() -> int:
 
 
 class ActorConfig(msgspec.Struct, frozen=True):
-    """What any durable actor must know to start by itself, again and again."""
+    """What any durable actor must know to start by itself, again and again.
+
+    ``made`` is a hash of all that its actors are made with, ``slots`` how many the stream had when
+    the actor was made.
+    """
 
     kind: str
-    stream: str
-    slots: int
     database_url: str
     redis_url: str | None = None
     options: Options = Options()
+    stream: str = ""
+    slots: int = 0
+    made: str = ""
 
 
 class DurableActor:
@@ -61,6 +66,7 @@ class DurableActor:
 
     def __init__(self, config: ActorConfig) -> None:
         self.config = config
+        self._node: str = ray.get_runtime_context().get_node_id()
         self._server = ChannelServer(self._handle)
         self._partition: Partition | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -73,7 +79,10 @@ class DurableActor:
     def __repr__(self) -> str:
         name = type(self).__name__
         index = self.config.stream.rpartition("/")[2]
-        return f"{name}(p{index}, {self.config.slots} slots)"
+        number = f"p{index}" if index.isdigit() else index
+        partition = self._partition
+        slots = self.config.slots if partition is None else partition.describe()["slots"]
+        return f"{name}({number}, {slots} slots)"
 
     # -- for a context to fill in ---------------------------------------------------------
 
@@ -97,7 +106,13 @@ class DurableActor:
 
     async def describe(self) -> dict[str, Any]:
         """The actor's condition, for operators; never waits for the database."""
-        about = {"actor": repr(self), "kind": self.config.kind, "pid": os.getpid()}
+        about = {
+            "actor": repr(self),
+            "kind": self.config.kind,
+            "pid": os.getpid(),
+            "node": self._node,
+            "made": self.config.made,
+        }
         if self._partition is None:
             return {**about, "stream": self.config.stream, "state": "starting"}
         return {**about, **self._partition.describe()}
@@ -246,15 +261,3 @@ async def _insist_on_pool(database_url: str, name: str) -> Pool:
         except DatabaseUnavailable as error:
             log.warning("no database yet", error=str(error))
             await asyncio.sleep(0.2)
-
-
-def start_actor(actor: type[DurableActor], config: ActorConfig, *args: Any) -> Any:
-    """Start the Ray actor of a stream, to be restarted by Ray for ever."""
-    remote: Any = ray.remote(actor)
-    return remote.options(
-        name=config.stream,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=0,
-        max_concurrency=10_000,
-    ).remote(config, *args)

@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 _EVENTS_MAX: Final = 200
 _STEADY: Final = 5
 """So many looks in a row must say the same before a strange sight is believed."""
+_EXPECTED: Final = {"started", "restarted", "moving", "replaced", "retired", "node joined"}
 _TRIES_MAX: Final = 3
 """An actor that fails so often at the start of the platform is not waited for."""
 
@@ -222,12 +223,6 @@ class Supervisor:
                 return True
             await asyncio.sleep(0.05)
         return False
-
-    async def end_all(self, timeout_s: float) -> None:
-        """Stop every actor in order, those that only Ray knows of as well."""
-        for name in await self._hosts.names():
-            self._watch(name)
-        await asyncio.gather(*(self._finish(actor.name, timeout_s) for actor in self._living()))
 
     # -- seeing ---------------------------------------------------------------------------
 
@@ -500,7 +495,8 @@ class Supervisor:
         stream = actor.stream if actor is not None else None
         node = (actor.node or None) if actor is not None else node
         self.events.append(Event(event, what, stream, node))
-        log.warning("supervisor", event_kind=event, stream=stream, node=node, what=what)
+        tell = log.info if event in _EXPECTED else log.warning
+        tell(event, stream=stream, node=node, what=what)
         self._background(self._keep(event, what, stream, node))
 
     async def _keep(self, event: str, what: str, stream: str | None, node: str | None) -> None:
