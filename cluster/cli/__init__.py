@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from cluster.cli import accounts
+from cluster.cli import accounts, backup, chaos
 from cluster.cli.main import app, main
 
 app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
+app.command()(chaos.chaos)
+app.command()(backup.backup)
+app.command()(backup.restore)
 
 __all__ = ["main"]

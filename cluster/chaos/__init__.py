@@ -1,0 +1,1 @@
+"""Real faults against a real platform under load, and the proof that nothing was lost."""
