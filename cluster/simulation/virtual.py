@@ -104,9 +104,9 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         try:
             return loop.run_until_complete(main())
         finally:
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
+            while tasks := asyncio.all_tasks(loop):
+                # What is cancelled may begin something else.
+                for task in tasks:
+                    task.cancel()
                 loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             loop.close()

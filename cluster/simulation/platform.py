@@ -1,0 +1,315 @@
+"""The simulated platform: processes that host partitions, gateways, a database, a network.
+
+Everything in ``actors.durable`` and ``domain`` that a real platform runs is run here, over
+connections in memory; what stands in for Ray, Postgres and TCP is in this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any, Protocol
+
+from actors.accounts import KIND, accounts_codec
+from actors.durable.channel import CALL, DELIVER, NUDGE, Channel, ChannelServer, Endpoint, NoAnswer
+from actors.durable.client import DurableClient
+from actors.durable.link import RequestLink
+from actors.durable.partition import Options, Partition
+from actors.durable.routing import REQUEST_TIMEOUT_S
+from cluster.simulation.database import Database, Map, SimulatedJournal, SimulatedProjection
+from cluster.simulation.network import Network, Place
+from cluster.simulation.plan import Setup
+from cluster.simulation.store import Faults, Outage
+from cluster.simulation.witness import Witness
+from domain.accounts.machine import AccountsMachine
+from domain.accounts.policy import FeeRate, Policy
+
+START = 1_800_055_800_000_000
+"""Half an hour before midnight UTC, so that a clock that jumps comes into another day."""
+
+POLICY = Policy(
+    fees={"USD": FeeRate(50, 10), "EUR": FeeRate(25, 0)},
+    daily_limits={"USD": 60_000},
+    holds_max=6,
+)
+_TICK_S = 0.5
+_NUDGE_TIMEOUT_S = 2.0
+
+
+class Watcher(Protocol):
+    """Who knows what is damaged."""
+
+    def recovered(self, process: Process) -> None:
+        """A process has read its memory back."""
+
+
+class WatchedPartition(Partition):
+    """A partition whose memory is looked at whenever it has been read back."""
+
+    process: Process
+
+    async def _recover(self) -> None:
+        await super()._recover()
+        platform = self.process.platform
+        platform.witness.recovered(self)
+        if platform.trouble is not None:
+            platform.trouble.recovered(self.process)
+
+
+class Process(Place):
+    """One incarnation of a stream's actor; see ``actors.durable.actor``."""
+
+    def __init__(self, platform: Platform, stream: str, number: int) -> None:
+        super().__init__(f"{stream}#{number}", stream)
+        self.platform = platform
+        self.codec = platform.codec
+        self.server = ChannelServer(self.handle)
+        self.partition: WatchedPartition | None = None
+        self._channels: dict[str, Channel] = {}
+        self.journal = SimulatedJournal(platform.database, stream, self)
+        self.task = asyncio.create_task(self._main())
+        self.ticks = asyncio.create_task(self._ticks())
+
+    async def _main(self) -> None:
+        platform = self.platform
+        router = Map(self.journal)
+        await _insist(router)
+        endpoint = await self.server.start(self.name)
+        journal: Any = self.journal
+        self.partition = WatchedPartition(
+            journal=journal,
+            machine=AccountsMachine(POLICY),
+            codec=self.codec,
+            projection=SimulatedProjection(self.journal),
+            deliver=self._deliver,
+            router=router,
+            nudge=self._nudge,
+            clock=platform.clock,
+            published=platform.published,
+            options=platform.options,
+            endpoint=endpoint,
+        )
+        self.partition.process = self
+        await self.partition.run()
+        if self.partition.state == "fenced":
+            self.die()
+        else:
+            # Whoever is connected must look up who has the stream now.
+            self.platform.network.hang_up(self)
+
+    async def _ticks(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            await self.gate()
+            partition = self.partition
+            if partition is not None:
+                partition.tick()
+                if partition.state == "running":
+                    with contextlib.suppress(Outage):
+                        await partition.fire()
+
+    def handle(self, kind: int, body: bytes) -> Awaitable[bytes]:
+        """A batch of a gateway's commands, or a shipment of another partition."""
+        partition = self.partition
+        if kind == NUDGE and partition is not None:
+            partition.nudge()
+            return _nothing()
+        if partition is None or partition.state != "running":
+            refused: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            refused.set_exception(NoAnswer("not ready"))
+            return refused
+        if kind == DELIVER:
+            return self._encoded(partition.receive(self.codec.decode_shipment(body)))
+        return self._encoded(partition.submit(self.codec.decode_commands(body)))
+
+    async def _encoded(self, answers: Awaitable[list[Any]]) -> bytes:
+        return self.codec.encode(await answers)
+
+    def _channel(self, stream: str) -> Channel:
+        channel = self._channels.get(stream)
+        if channel is None:
+            channel = self.platform.channel(self.name, stream, self.journal._read)
+            self._channels[stream] = channel
+        return channel
+
+    def _deliver(self, stream: str, payload: bytes) -> Awaitable[bytes]:
+        return self._channel(stream).request(DELIVER, payload, REQUEST_TIMEOUT_S)
+
+    def _nudge(self, stream: str) -> None:
+        asyncio.create_task(self._nudged(stream))  # noqa: RUF006
+
+    async def _nudged(self, stream: str) -> None:
+        with contextlib.suppress(NoAnswer, OSError):
+            await self._channel(stream).request(NUDGE, b"", _NUDGE_TIMEOUT_S)
+
+    def die(self) -> None:
+        """End without notice."""
+        if not self.dead:
+            self.ticks.cancel()
+            self.task.cancel()
+            self.platform.network.remove(self)
+            self.platform.gone(self)
+
+
+async def _nothing() -> bytes:
+    return b""
+
+
+async def _insist(router: Map) -> None:
+    while True:
+        try:
+            await router.load()
+        except Outage:
+            await asyncio.sleep(0.2)
+        else:
+            return
+
+
+class Gateway(DurableClient, Place):
+    """A process of the web server: the platform's own client over the simulated network."""
+
+    def __init__(self, platform: Platform, index: int) -> None:
+        Place.__init__(self, f"gateway-{index}")
+        nowhere: Any = None
+        DurableClient.__init__(self, nowhere, KIND, AccountsMachine(POLICY), platform.codec)
+        self._journal = SimulatedJournal(platform.database, self.name, self)
+        self._platform = platform
+        self._slots = Map(self._journal)  # type: ignore[assignment]
+
+    def _link(self, stream: str) -> RequestLink:
+        link = self._links.get(stream)
+        if link is None:
+            channel = self._platform.channel(self.name, stream, self._journal._read)
+            self._channels[stream] = channel
+
+            def deliver(payload: bytes) -> Awaitable[bytes]:
+                return channel.request(CALL, payload, REQUEST_TIMEOUT_S)
+
+            link = self._links[stream] = RequestLink(deliver, self._codec)
+        return link
+
+
+class Platform:
+    """All of it, from a setup and a seed."""
+
+    def __init__(self, setup: Setup, seed: int) -> None:
+        self.setup = setup
+        self.codec = accounts_codec()
+        streams = [f"{KIND}/{i}" for i in range(setup.partitions)]
+        self.database = Database(streams, Random(f"{seed}/database"), seed=seed)
+        self.witness = Witness(self.database, self.codec, POLICY)
+        self.database.witness = self.witness
+        self.network = Network(Random(f"{seed}/network"))
+        self.network.current = self.serving
+        asyncio.get_running_loop().net = self.network  # type: ignore[attr-defined]
+        self.options = Options(
+            checkpoint_interval_s=setup.checkpoint_interval_s,
+            turn_items_max=setup.turn_items_max,
+            entities_max=setup.entities_max,
+            leave_timeout_s=setup.leave_timeout_s,
+            leave_again_s=0.5,
+            unsettled_max=setup.unsettled_max,
+        )
+        self.clock_shift_s = 0.0
+        self.processes: dict[str, list[Process]] = {}
+        self.gateways = [Gateway(self, index) for index in range(setup.gateways)]
+        for gateway in self.gateways:
+            self.network.places[gateway.name] = gateway
+        self._started = 0
+        self.trouble: Watcher | None = None
+
+    # -- processes ------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> list[str]:
+        """All streams, in their order."""
+        return self.database.streams
+
+    def start(self, stream: str) -> Process:
+        """A new incarnation; whoever ran before goes on until it is fenced."""
+        self._started += 1
+        self.database.add(stream)
+        process = Process(self, stream, self._started)
+        self.network.places[process.name] = process
+        self.processes.setdefault(stream, []).append(process)
+        return process
+
+    def gone(self, process: Process) -> None:
+        """A process has ended."""
+        self.processes[process.stream].remove(process)
+
+    def serving(self, stream: str) -> Process | None:
+        """The process that holds the stream, or else its youngest."""
+        processes = self.processes.get(stream)
+        if not processes:
+            return None
+        epoch = self.database.epochs.get(stream)
+        return next((p for p in processes if p.journal.epoch == epoch), processes[-1])
+
+    def crash(self, stream: str) -> None:
+        """End all processes of a stream without notice."""
+        for process in list(self.processes[stream]):
+            process.die()
+
+    # -- what processes are given ---------------------------------------------------------
+
+    def clock(self) -> int:
+        """The wall clock, which somebody may move."""
+        now = asyncio.get_running_loop().time() + self.clock_shift_s
+        return START + int(now * 1_000_000)
+
+    def published(self, at: int, events: list[tuple[str, Any]]) -> None:
+        """Committed events go out to whoever looks on."""
+
+    def owner(self, key: str) -> str:
+        """Who owns an entity, by the tables."""
+        return self.database.owner(key)
+
+    def channel(self, caller: str, stream: str, read: Callable[[], Awaitable[None]]) -> Channel:
+        """A channel from a place to whoever has the stream."""
+
+        async def lookup() -> Endpoint:
+            try:
+                await read()
+            except Outage as error:
+                raise NoAnswer(str(error)) from error
+            found = self.database.endpoints.get(stream)
+            if found is None:
+                raise NoAnswer(f"{stream} has no owner")
+            host, port, token = found
+            return Endpoint(f"{caller}>{host}", port, token)
+
+        return Channel(lookup)
+
+    # -- condition ------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """No faults any more: everything that was held up goes on."""
+        self.database.faults = Faults()
+        self.database.trouble.clear()
+        self.database.away.clear()
+
+    def restless(self) -> list[str]:
+        """What is still on its way, open or unsaved."""
+        found = []
+        if self.database.moving:
+            wishes, handovers = len(self.database.targets), len(self.database.handovers)
+            found.append(f"{wishes} slots and {handovers} handovers are on their way")
+        for stream in self.streams:
+            process = self.serving(stream)
+            if process is None or process.partition is None:
+                found.append(f"{stream} has no process")
+                continue
+            about = process.partition.describe()
+            if about["state"] != "running":
+                found.append(f"{stream} is {about['state']} {about['reason']}")
+            open_now = {
+                name: about[name]
+                for name in ("queue", "in_transit", "lag", "since_checkpoint", "leaving", "parked")
+                if about[name]
+            }
+            if open_now:
+                found.append(f"{stream} has {open_now}")
+        return found
