@@ -14,6 +14,7 @@ from domain.durable import Rejection
 DAY_US: Final = 86_400_000_000
 REFERENCE_MAX: Final = 140
 
+_CLOSED: Final = AccountStatus.CLOSED
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -63,7 +64,7 @@ def cannot_arrive(state: Customer, destination: int, currency: str) -> Rejection
     account = state.accounts.get(destination)
     if account is None:
         return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=destination)
-    if account.status == AccountStatus.CLOSED:
+    if account.status is _CLOSED:
         return reject(Code.DESTINATION_CLOSED, account=destination)
     if account.currency != currency:
         return reject(Code.CURRENCY_MISMATCH, currency=currency)

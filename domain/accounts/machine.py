@@ -35,6 +35,11 @@ NAME_MAX: Final = 40
 
 _ACCEPTED: Final = Decision()
 
+# Members of an enumeration cost a look-up in its class, which shows in what every transfer does.
+_OPEN: Final = AccountStatus.OPEN
+_COMPLETED: Final = TransferStatus.COMPLETED
+_RETURNED: Final = TransferStatus.RETURNED
+
 
 class AccountsMachine(LinkedDecisions, HoldDecisions):
     """The accounts context as ``domain.durable.Machine``; the key is the customer number."""
@@ -253,40 +258,41 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             return reject(Code.AMOUNT_NOT_POSITIVE)
         if amount > AMOUNT_MAX:
             return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
-        refused = bad_text(command.reference)
-        if refused is not None:
+        if command.reference and (refused := bad_text(command.reference)):
             return refused
-        if command.source == command.destination:
-            return reject(Code.SAME_ACCOUNT, account=command.source)
-        source = state.accounts.get(command.source)
+        number, destination = command.source, command.destination
+        if number == destination:
+            return reject(Code.SAME_ACCOUNT, account=number)
+        source = state.accounts.get(number)
         if source is None:
-            return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=command.source)
-        own = customer_of(command.destination) == customer_of(command.source)
-        if not command.destination_currency or (own and command.destination not in state.accounts):
-            return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=command.destination)
-        refused = cannot_leave(source)
-        if refused is not None:
+            return reject(Code.UNKNOWN_SOURCE_ACCOUNT, account=number)
+        own = customer_of(destination) == customer_of(number)
+        arrives = command.destination_currency
+        if not arrives or (own and destination not in state.accounts):
+            return reject(Code.UNKNOWN_DESTINATION_ACCOUNT, account=destination)
+        if source.status is not _OPEN and (refused := cannot_leave(source)):
             return refused
         if own:
-            refused = cannot_arrive(state, command.destination, command.destination_currency)
+            refused = cannot_arrive(state, destination, arrives)
             if refused is not None:
                 return refused
+        currency = source.currency
         credited, rate = amount, None
-        if command.destination_currency != source.currency:
+        if arrives != currency:
             if command.rate is None:
-                return reject(Code.RATE_REQUIRED, currency=command.destination_currency)
+                return reject(Code.RATE_REQUIRED, currency=arrives)
             if command.rate.expires_at < now:
                 return reject(Code.QUOTE_EXPIRED)
             rate = command.rate.value
-            credited = convert(amount, source.currency, command.destination_currency, rate)
+            credited = convert(amount, currency, arrives, rate)
             if credited <= 0:
-                return reject(Code.AMOUNT_TOO_SMALL, currency=command.destination_currency)
+                return reject(Code.AMOUNT_TOO_SMALL, currency=arrives)
             if credited > AMOUNT_MAX:
                 return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
-        fee = 0 if own else transfer_fee(self.policy, amount, source.currency)
-        day = now // DAY_US
+        fee, day = 0, now // DAY_US
         if not own:
-            refused = over_limit(self.policy, state, source.currency, amount, day)
+            fee = transfer_fee(self.policy, amount, currency)
+            refused = over_limit(self.policy, state, currency, amount, day)
             if refused is not None:
                 return refused
         if source.available < amount + fee:
@@ -294,18 +300,18 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
                 Code.INSUFFICIENT_FUNDS,
                 available=source.available,
                 needed=amount + fee,
-                currency=source.currency,
+                currency=currency,
             )
         return ev.TransferSent(
             command.id,
             command.fingerprint,
-            command.source,
-            command.destination,
+            number,
+            destination,
             amount,
             fee,
-            source.currency,
+            currency,
             credited,
-            command.destination_currency,
+            arrives,
             rate,
             command.reference,
             day,
@@ -318,7 +324,7 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             received = ev.TransferReceived(
                 sent.transfer, sent.source, sent.destination, sent.credited, sent.credited_currency
             )
-            return Decision([sent, received], receipt(sent, TransferStatus.COMPLETED, now))
+            return Decision([sent, received], receipt(sent, _COMPLETED, now))
         return Decision([sent], None, [self.credit_message(sent, now)])
 
     def credit_message(
@@ -363,7 +369,7 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
     def _credit_acknowledged(
         self, message: cmd.Credit, outcome: Rejection | None, now: int
     ) -> Decision:
-        status = TransferStatus.COMPLETED if outcome is None else TransferStatus.RETURNED
+        status = _COMPLETED if outcome is None else _RETURNED
         event: ev.Event
         if outcome is None:
             event = ev.TransferDelivered(message.transfer, message.source)

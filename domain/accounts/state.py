@@ -67,12 +67,14 @@ class Customer(msgspec.Struct, array_like=True):
 def spent_on(state: Customer, currency: str, day: int) -> int:
     """What counts towards the limit of ``day``: what was sent, and what waits in linked groups."""
     spent_day, spent = state.spent.get(currency, (day, 0))
-    waiting = sum(
-        leg.amount
-        for group in state.groups.values()
-        for leg in group.legs
-        if leg.limited and leg.currency == currency and leg.day == day
-    )
+    waiting = 0
+    if state.groups:
+        waiting = sum(
+            leg.amount
+            for group in state.groups.values()
+            for leg in group.legs
+            if leg.limited and leg.currency == currency and leg.day == day
+        )
     return waiting + (spent if spent_day == day else 0)
 
 
