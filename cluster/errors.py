@@ -21,6 +21,7 @@ class Exit(IntEnum):
     INGRESS = 73
     NOT_RUNNING = 74
     DATA_LOCKED = 75
+    BACKUP = 76
     PERMISSION = 77
 
 
