@@ -36,6 +36,8 @@ class Mover:
     def __init__(self, journal: Journal, codec: Codec[Any, Any], options: Options) -> None:
         self.leaving: set[int] = set()
         self.parked: list[Request] = []
+        self.departing: frozenset[int] = frozenset()
+        """Slots whose release is being written: nobody is told yet that they have moved."""
         self._journal = journal
         self._codec = codec
         self._options = options
@@ -113,6 +115,7 @@ class Mover:
     def depart(self) -> tuple[str, list[int], list[Request]]:
         """Where the leaving slots go, which they are, and the commands parked for them."""
         going = self._to, sorted(self.leaving), self.parked
+        self.departing = frozenset(self.leaving)
         self.leaving, self.parked = set(), []
         return going
 

@@ -205,7 +205,7 @@ class Partition:
         for index, command in enumerate(commands):
             key = machine.key(command)
             slot = work.slot(key)
-            if not work.slots[slot]:
+            if not work.slots[slot] and slot not in self._mover.departing:
                 batch.gone.add(slot)
                 batch.answer(index, Moved(slot))
                 continue
@@ -251,7 +251,7 @@ class Partition:
             "slots": sum(self._work.slots),
             "leaving": len(self._mover.leaving),
             "parked": len(self._mover.parked),
-            "private": sorted(self._work.partition.private),
+            "private": self._work.private_keys(),
             "load": round(self._loads.total, 1),
             "entities": len(self._work.entities),
             "epoch": self.journal.epoch,
@@ -496,6 +496,7 @@ class Partition:
         await self.journal.release(row, release)
         self._written(row)
         self.checkpoint_seq = row.seq
+        self._mover.departing = frozenset()
         self.statistics.released += len(release.slots)
         log.info("slots released", stream=row.stream, to=release.to, slots=len(release.slots))
         self._tell(turn)

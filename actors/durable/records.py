@@ -40,7 +40,7 @@ class Parcel(msgspec.Struct, array_like=True):
     """What goes along when slots change their stream, beside the entities' snapshots.
 
     ``totals`` are, by slot and asset, what the entities hold; ``private`` the keys that have one
-    of the slots to themselves. ``inbox`` and ``lows`` are all of the former owner's: more than
+    of the slots to themselves, or would be in one of them if they had not one to themselves. ``inbox`` and ``lows`` are all of the former owner's: more than
     the new one needs, and never wrong.
     """
 
@@ -97,7 +97,8 @@ class PartitionState(msgspec.Struct, Generic[Body], array_like=True):
     time: what comes late from there is a repeat, even though ``inbox`` has forgotten it.
     ``house`` are the ledger accounts outside entities, by account and asset; ``entities`` what
     all entities hold, by asset. Both together are zero for each asset. ``slots`` is ``entities``
-    by slot, and ``private`` the slot of each key that has one to itself.
+    by slot, and ``private`` the slot of each key that has one to itself, as far as this stream
+    has had to do with it: a key that once has a slot keeps it.
     """
 
     at: int = 0

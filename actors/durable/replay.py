@@ -23,6 +23,7 @@ class Replay:
     def __init__(self, codec: Codec[Any, Any], new: Callable[[], Workspace]) -> None:
         self.works: dict[str, Workspace] = {}
         self.parcels: dict[tuple[str, int], dict[str, Entity]] = {}
+        self._turns = 0
         self._codec = codec
         self._new = new
 
@@ -32,11 +33,11 @@ class Replay:
         waiting = dict.fromkeys(streams)
         held: dict[str, tuple[JournalRow, TurnRecord[Any, Any]]] = {}
         while waiting:
-            before = len(waiting), len(self.parcels)
+            before = len(waiting), self._turns
             for stream in list(waiting):
                 if await self._advance(stream, streams[stream], held, seen):
                     del waiting[stream]
-            if waiting and (len(waiting), len(self.parcels)) == before:
+            if waiting and (len(waiting), self._turns) == before:
                 stream, (row, _) = next(iter(held.items()))
                 raise Corrupt(f"Journal row {stream} {row.seq} adopts what nobody has released.")
 
@@ -72,6 +73,7 @@ class Replay:
     def _happen(
         self, stream: str, row: JournalRow, record: TurnRecord[Any, Any], seen: Seen
     ) -> None:
+        self._turns += 1
         work = self.works[stream]
         came: dict[str, Entity] = {}
         for moving in record.moved:

@@ -205,6 +205,11 @@ class Workspace:
         """Whether the entity lives here."""
         return bool(self.slots[self.slot(key)])
 
+    def private_keys(self) -> list[str]:
+        """Keys that live here in slots of their own."""
+        private = self.partition.private.items()
+        return sorted(key for key, slot in private if self.slots[slot])
+
     def admit(self, key: str, state: Any) -> None:
         """Take an entity into memory."""
         entity = self.entities[key] = Entity(state, self.slot(key))
@@ -219,12 +224,17 @@ class Workspace:
     # -- deciding -------------------------------------------------------------------------
 
     def keys(self, item: Item) -> Iterable[str]:
-        """The entities that must be in memory before ``item`` is decided."""
+        """The entities that must be in memory before ``item`` is decided.
+
+        Only those that live here: of others nothing may stay behind, or it would be taken for
+        the truth when they come.
+        """
         if type(item) is Request:
+            if not self.slots[item.slot]:
+                return ()
             others = self.machine.touches(item.command)
             return (item.key, *(key for key in others if self.owns(key)))
         if type(item) is Incoming:
-            # Of an entity that lives elsewhere nothing may stay in memory.
             key = item.message.destination
             return (key,) if self.owns(key) else ()
         sent = self.partition.outbox.get(item.seq)
@@ -454,7 +464,12 @@ class Workspace:
         going = set(slots)
         parcel = Parcel(
             {slot: partition.slots[slot] for slot in slots if slot in partition.slots},
-            {key: slot for key, slot in partition.private.items() if slot in going},
+            # Whoever has the slot of a key's hash must know that the key is not in it.
+            {
+                key: slot
+                for key, slot in partition.private.items()
+                if slot in going or slot_of(key) in going
+            },
             {origin: dict(inbox) for origin, inbox in partition.inbox.items() if inbox},
             dict(partition.lows),
         )
@@ -467,12 +482,16 @@ class Workspace:
         return any(slot(sent.source) in slots for sent in self.partition.outbox.values())
 
     def _split(self, split: Split) -> None:
-        partition = self.partition
         self.take_totals(self.slot(split.key), split.totals, -1)
-        partition.private[split.key] = split.slot
+        self._privately({split.key: split.slot})
         self.take_totals(split.slot, split.totals, 1)
-        if split.key in self.entities:
-            self.entities[split.key].slot = split.slot
+
+    def _privately(self, slots: dict[str, int]) -> None:
+        self.partition.private.update(slots)
+        for key, slot in slots.items():
+            # A recovery reads entities before it comes to the row that tells of this.
+            if key in self.entities:
+                self.entities[key].slot = slot
 
     def take_totals(self, slot: int, totals: dict[str, int], sign: int = 1) -> None:
         """Count what entities of a slot hold."""
@@ -485,7 +504,7 @@ class Workspace:
         for slot, totals in parcel.totals.items():
             self.take_totals(slot, totals, 1)
             self._carry(totals, 1)
-        partition.private.update(parcel.private)
+        self._privately(parcel.private)
         for origin, low in parcel.lows.items():
             self._prune(origin, partition.inbox.get(origin, {}), low)
         for origin, outcomes in parcel.inbox.items():
@@ -507,8 +526,6 @@ class Workspace:
         left = {key: entity for key, entity in self.entities.items() if entity.slot in going}
         for key in left:
             del self.entities[key]
-        for key in [key for key, slot in partition.private.items() if slot in going]:
-            del partition.private[key]
         return left
 
     def _carry(self, totals: dict[str, int], sign: int) -> None:
