@@ -66,6 +66,11 @@ class Database(Store):
         for key, _, state in snapshots:
             self.checksums[key] = zlib.crc32(state)
 
+    def coming(self, key: str) -> bool:
+        """Whether an entity is between two owners."""
+        slot = self.slot(key)
+        return any(slot in slots for _, slots, _ in self.handovers.values())
+
     def add(self, stream: str) -> None:
         """A stream that owns nothing yet."""
         if stream not in self.streams:

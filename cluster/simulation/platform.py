@@ -87,7 +87,7 @@ class Process(Place):
             router=router,
             nudge=self._nudge,
             clock=platform.clock,
-            published=platform.published,
+            published=self._published,
             options=platform.options,
             endpoint=endpoint,
         )
@@ -122,10 +122,29 @@ class Process(Place):
             return refused
         if kind == DELIVER:
             return self._encoded(partition.receive(self.codec.decode_shipment(body)))
-        return self._encoded(partition.submit(self.codec.decode_commands(body)))
+        return self._answered(partition, self.codec.decode_commands(body))
 
     async def _encoded(self, answers: Awaitable[list[Any]]) -> bytes:
         return self.codec.encode(await answers)
+
+    def _answered(self, partition: Partition, commands: list[Any]) -> Awaitable[bytes]:
+        # As in the actor: taken at once, in the order of arrival.
+        since = self.platform.witness.rows
+        return self._told(since, commands, partition.submit(commands))
+
+    async def _told(self, since: int, commands: list[Any], answers: Awaitable[list[Any]]) -> bytes:
+        replies = await answers
+        if self.owner:
+            self.platform.witness.sent_away(self.stream, since, commands, replies)
+        return self.codec.encode(replies)
+
+    @property
+    def owner(self) -> bool:
+        """Whether no younger incarnation has the stream."""
+        return self.platform.database.epochs.get(self.stream) == self.journal.epoch
+
+    def _published(self, at: int, events: list[tuple[str, Any]]) -> None:
+        self.platform.witness.published(self.stream, at, events)
 
     def _channel(self, stream: str) -> Channel:
         channel = self._channels.get(stream)
@@ -259,9 +278,6 @@ class Platform:
         """The wall clock, which somebody may move."""
         now = asyncio.get_running_loop().time() + self.clock_shift_s
         return START + int(now * 1_000_000)
-
-    def published(self, at: int, events: list[tuple[str, Any]]) -> None:
-        """Committed events go out to whoever looks on."""
 
     def owner(self, key: str) -> str:
         """Who owns an entity, by the tables."""

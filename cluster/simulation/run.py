@@ -65,9 +65,10 @@ class _Log:
         self.lines.append(f"{loop.time():9.4f} {event} {details}")
         trouble = self.trouble
         if trouble is not None:
-            if line.get("exc_info"):
-                text = f"unexpected: {event}: {line.get('error')}"
-                trouble.platform.witness.fail(Violation(12, text))
+            error = str(line.get("error"))
+            if line.get("exc_info") and not error.startswith("WishChanged"):
+                check = 4 if error.startswith("DuplicateId") else 12
+                trouble.platform.witness.fail(Violation(check, f"unexpected: {event}: {error}"))
             elif event == "partition ended" and "reason" in line:
                 process = trouble.platform.serving(line["stream"])
                 state = process.partition.state if process and process.partition else ""

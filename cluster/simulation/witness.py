@@ -7,11 +7,12 @@ A promise that is not kept is noted once, as the first ``Violation``; the run en
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from actors.durable.partition import Partition
-from actors.durable.records import Adopted, Codec, TurnRecord
+from actors.durable.records import Adopted, Codec, Split, TurnRecord
 from actors.durable.replay import Replay
 from actors.durable.turn import Entity, Workspace
 from cluster.simulation.database import Database
@@ -22,7 +23,7 @@ from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy
-from domain.durable import Rejection
+from domain.durable import Moved, Rejection
 from persistence.journal import GENESIS, JournalRow, Statement, check_link
 
 Open = tuple[str, Callable[[], bool], Any]
@@ -56,6 +57,10 @@ class Witness:
         self._outcomes: dict[tuple[str, int], Rejection | None] = {}
         self._versions: dict[str, list[tuple[int, Any]]] = {}
         self._reserved_groups: set[bytes] = set()
+        self._events_of: dict[tuple[str, int], Any] = {}
+        self._moved: dict[int, int] = {}
+        self._remote: set[tuple[bytes, type]] = set()
+        self._open: dict[tuple[str, str], deque[Any]] = {}
         self._final: dict[tuple[bytes, bytes], int] = {}
         self._moment = 0
 
@@ -115,8 +120,11 @@ class Witness:
                 body = self.asked.get(command_id, {}).get(value[0])
                 if isinstance(body, cmd.VoidHold) and isinstance(value[1], cmd.HoldReply):
                     self.ledger.voids.add(body.hold)
+        self._events_of[stream, row.at] = record.events
         for sent in record.sent:
             self._messages[stream, sent.seq] = sent
+            self._remote.add((sent.body.transfer, type(sent.body)))
+            self._open.setdefault((sent.source, sent.destination), deque()).append(sent)
         reserved = (event.group for _, event in record.events if type(event) is ev.GroupReserved)
         self._reserved_groups.update(reserved)
         open_answers = self._answers(told) + self._received(stream, record)
@@ -166,6 +174,8 @@ class Witness:
                 must(3, place not in self._outcomes, "a message was taken twice:", place)
                 self._outcomes[place] = outcome
                 message = self._messages[place]
+                line = self._open[message.source, message.destination]
+                must(8, line.popleft() == message, "messages overtake each other:", message)
                 refusal = None if outcome is None else outcome.code
                 if refusal is not None:
                     ledger.refused[message.body.transfer] = refusal
@@ -192,6 +202,8 @@ class Witness:
             if type(event) is ev.TransferSent:
                 stored = self.database.transfers.get(event.transfer)
                 must(5, stored is not None, "money moved and left no transaction:", event)
+            if type(event) is ev.TransferReceived or type(event) is ev.CreditPrepared:
+                self._in_line(key, event)
             if account:
                 view = ledger.party(account // 10_000).view()
                 self._versions.setdefault(key, []).append((self.rows, view))
@@ -199,15 +211,33 @@ class Witness:
                 answers = [answer for answer in answers if answer[0] != key or not answer[1]()]
         must(8, not answers, "the model answers otherwise:", [answer[2] for answer in answers])
 
+    def _in_line(self, key: str, event: Any) -> None:
+        """What is taken within a turn must not overtake what is still on its way."""
+        prepared = type(event) is ev.CreditPrepared
+        if (event.transfer, cmd.PrepareCredit if prepared else cmd.Credit) not in self._remote:
+            group = self.asked.get(event.transfer, {})
+            sources = {
+                str(leg.source // 10_000) for leg in group.values() if hasattr(leg, "source")
+            }
+            behind = [self._open.get((source, key)) for source in sorted(sources)]
+            must(8, not any(behind), "overtakes messages on their way:", event)
+
     def _replay(self, row: JournalRow, record: Any) -> None:
         """The same turn by the platform's own replay: money agrees, and books are zero."""
         work = self.replica(row.stream)
         for moving in record.moved:
+            if type(moving) is not Split:
+                self._moved.update(dict.fromkeys(moving.slots, self.rows))
             known = (
                 type(moving) is not Adopted or (moving.origin, moving.seq) in self.replay.parcels
             )
             must(3, known, "adopted twice, or never released:", moving)
         self.replay._happen(row.stream, row, record, _ignore)
+        for received in record.received:
+            inbox = work.partition.inbox.get(received.origin)
+            oldest = next(iter(inbox)) if inbox else None
+            low = work.partition.lows.get(received.origin, 0)
+            must(12, oldest is None or oldest >= low, "an inbox is not pruned:", oldest, low)
         books = dict(work.partition.entities)
         for sums in work.partition.house.values():
             for asset, amount in sums.items():
@@ -249,6 +279,25 @@ class Witness:
             must(7, same, f"{key} in {stream} is not its full replay:", entity.state, state)
 
     # -- what is told ---------------------------------------------------------------------
+
+    def published(self, stream: str, at: int, events: Any) -> None:
+        """Events have gone out to whoever looks on."""
+        durable = self._events_of.get((stream, at)) == events
+        if not durable:
+            self.fail(Violation(3, f"published before it was durable: {stream} {events}"))
+
+    def sent_away(
+        self, stream: str, since: int, commands: Sequence[Any], replies: Sequence[Any]
+    ) -> None:
+        """A partition has answered what came after turn ``since``: what it calls moved must have
+        had another owner meanwhile."""
+        for command, reply in zip(commands, replies, strict=True):
+            if type(reply) is Moved:
+                key = self.machine.key(command)
+                moved = self._moved.get(self.database.slot(key), 0) > since
+                here = self.database.owner(key) == stream and not self.database.coming(key)
+                if here and not moved:
+                    self.fail(Violation(11, f"{stream} says that {key} has moved, and it has not"))
 
     def ask(self, command: Any) -> Since:
         """Somebody asks; the moment, and the number of turns that are durable by then."""
