@@ -39,7 +39,7 @@ class UserRow(msgspec.Struct, frozen=True):
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """A session that is neither revoked nor past its end, with its user's name."""
+    """A session that is neither revoked nor past its end, with its user's name and roles."""
 
     id: int
     token_hash: bytes
@@ -54,6 +54,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     idle_s: int
     ip: str
     user_agent: str
+    roles: list[str]
 
     @property
     def ends_at(self) -> datetime:
@@ -78,7 +79,9 @@ class NewSession(msgspec.Struct, frozen=True):
 _USER = "id, email, name, password_hash, created_at, opened_at"
 _SESSION = """
     s.id, s.token_hash, s.kind, s.user_id, u.name, u.email, s.csrf, s.created_at, s.last_seen_at,
-    s.expires_at, s.idle_s, s.ip, s.user_agent
+    s.expires_at, s.idle_s, s.ip, s.user_agent,
+    array(select r.role from user_roles r where r.user_id = u.id and r.revoked_at is null
+          order by r.role)
     from sessions s join users u on u.id = s.user_id
 """
 _LIVE = """
@@ -204,8 +207,18 @@ async def revoke_session(
 
 
 async def revoked_since(database: Database, since: datetime) -> list[bytes]:
-    """Hashes of the sessions revoked at ``since`` or later."""
-    rows = await database.fetch("select token_hash from sessions where revoked_at >= $1", since)
+    """Hashes of the sessions of which what is remembered may be wrong since ``since``.
+
+    Those that were revoked, and those of users who were given a role or lost one in the last
+    minute by the database's clock.
+    """
+    rows = await database.fetch(
+        "select token_hash from sessions where revoked_at >= $1"
+        " union select s.token_hash from user_roles r join sessions s using (user_id)"
+        " where r.granted_at > now() - interval '1 minute'"
+        " or r.revoked_at > now() - interval '1 minute'",
+        since,
+    )
     return [row["token_hash"] for row in rows]
 
 

@@ -1,8 +1,9 @@
 """From the token of a request to the user behind it, without asking Postgres each time.
 
 A replica remembers the sessions that it has seen. What is remembered may be trusted because the
-sessions revoked lately are read every two seconds: with no such reading for five seconds nothing
-remembered counts, and Postgres is asked. Redis carries revocations at once, but is not relied on.
+sessions revoked lately are read every two seconds, and those whose user's roles have changed: with
+no such reading for five seconds nothing remembered counts, and Postgres is asked. Redis carries
+revocations at once, but is not relied on.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ENTRY_LIFE_S: Final = 600.0
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who makes a request, and by which session."""
+    """Who makes a request, by which session, and in which roles besides that of a customer."""
 
     user: int
     name: str
@@ -48,6 +49,7 @@ class Principal(msgspec.Struct, frozen=True):
     session_id: int
     token_hash: bytes
     csrf: str
+    roles: frozenset[str] = frozenset()
 
 
 class _Entry(msgspec.Struct):
@@ -137,6 +139,9 @@ class Sessions:
         started = time.monotonic()
         async with asyncio.timeout(TRUST_S):
             hashes = await store.revoked_since(self._pool, self._now() - LOOK_BACK)
+        if started - self._trusted_until > LOOK_BACK.total_seconds() - TRUST_S:
+            # Nothing was read for so long that something may have been missed.
+            self._entries.clear()
         for digest in hashes:
             self._forget(digest)
         self._trusted_until = started + TRUST_S
@@ -155,8 +160,9 @@ class Sessions:
         return {row.token_hash: self._remember(row) for row in rows}
 
     def _remember(self, row: store.SessionRow) -> Principal:
+        roles = frozenset(row.roles)
         principal = Principal(
-            row.user, row.name, row.email, row.kind, row.id, row.token_hash, row.csrf
+            row.user, row.name, row.email, row.kind, row.id, row.token_hash, row.csrf, roles
         )
         if len(self._entries) >= ENTRIES_MAX:
             del self._entries[next(iter(self._entries))]

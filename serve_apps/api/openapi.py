@@ -98,8 +98,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": _responses(operation),
         "security": [] if operation.access == "anyone" else [{"token": []}],
     }
-    if operation.description:
-        result["description"] = operation.description
+    said = [operation.description] if operation.description else []
+    if operation.role:
+        said.append(f"Only for users who hold the role `{operation.role}`.")
+    if said:
+        result["description"] = " ".join(said)
     if operation.body is not None:
         content = {"schema": _ref(operation.body), "example": operation.body_example}
         types = ["application/json"]
@@ -168,7 +171,7 @@ def _common_codes(operation: Operation) -> Iterable[str]:
     if operation.access != "anyone":
         yield IdentityCode.UNAUTHENTICATED
         yield "outcome_unknown"
-    if "{" in operation.path:
+    if "{" in operation.path or operation.role:
         yield "not_found"
     if operation.body is not None:
         yield from ("malformed_body", "body_too_large", "unsupported_media_type", "body_invalid")

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.durable import Rejection, Unavailable
 from serve_apps.problems import CONTENT_TYPE, problem, status_of
+from serve_apps.roles import holds
 from serve_apps.security import Security
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
@@ -108,7 +109,8 @@ class Parameter:
 class Operation:
     """One thing that the API can do.
 
-    ``access``: anyone, any user, or only the user in the path (to others it does not exist).
+    ``access``: anyone, any user, or only the user in the path (to others it does not exist);
+    ``role``: only users who hold it (to others it does not exist either).
     ``body`` and ``answer`` are msgspec structs where many requests are expected, else pydantic
     models. ``codes`` are the rejections that are its own.
     """
@@ -120,6 +122,7 @@ class Operation:
     summary: str
     tag: str
     access: Access = "owner"
+    role: str = ""
     description: str = ""
     body: type | None = None
     body_example: Any = None
@@ -165,6 +168,8 @@ class Resource:
                 return principal
             call.principal = principal
             if operation.access == "owner" and call.params["user"] != str(principal.user):
+                return Rejection("not_found")
+            if operation.role and not holds(principal, operation.role):
                 return Rejection("not_found")
         if operation.key != "none":
             key = call.headers.get(b"idempotency-key")

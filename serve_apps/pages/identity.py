@@ -212,12 +212,16 @@ async def _leave(visit: Visit) -> Response:
 
 
 def _own_path(wanted: str, user: int) -> str:
-    """Where to go after login: the page that was asked for if it is the customer's own."""
+    """Where to go after login: the page that was asked for if it is the customer's own.
+
+    Or one that depends on a role, which is checked there.
+    """
     home = f"/user/{user}/"
     try:
         parts = urllib.parse.urlsplit(wanted)
     except ValueError:
         return home
-    if not parts.path.startswith(home) or ".." in parts.path or "\\" in parts.path:
+    known = parts.path.startswith((home, "/operations/"))
+    if not known or ".." in parts.path or "\\" in parts.path:
         return home
     return urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))

@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from domain.accounts.numbers import parse_customer
 from persistence.database import OUTAGES
 from serve_apps.pages.rendering import NOTICES, make_environment, render
+from serve_apps.roles import OPERATOR, holds
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
@@ -119,6 +120,7 @@ class Visit:
             template,
             {
                 "principal": self.principal,
+                "is_operator": holds(self.principal, OPERATOR),
                 "home_url": self.home if self.principal else "/",
                 "csrf": token.value,
                 "theme": theme if theme in THEMES else "",
@@ -210,6 +212,21 @@ class Pages:
             if visit.principal is None:
                 return visit.to_login()
             if parse_customer(visit.request.path_params["user"]) != visit.principal.user:
+                raise Refused(404)
+            return await page(visit)
+
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(request, guarded)
+
+        return endpoint
+
+    def role(self, role: str, page: Page) -> Endpoint:
+        """An endpoint for those who hold a role; for others it is not there."""
+
+        async def guarded(visit: Visit) -> Response:
+            if visit.principal is None:
+                return visit.to_login()
+            if not holds(visit.principal, role):
                 raise Refused(404)
             return await page(visit)
 

@@ -13,6 +13,7 @@ import pytest
 import redis.asyncio
 
 from persistence import identity as store
+from persistence import roles
 from persistence.database import Pool
 from serve_apps import sessions as module
 from serve_apps.services import utc_now
@@ -97,6 +98,39 @@ async def test_a_revocation_elsewhere_is_seen_without_redis(sessions: Sessions, 
     assert await sessions.find(token)
     await store.revoke_session(pool, USER, number, utc_now())
     assert await sessions.find(token), "not known here yet"
+    await sessions.read_revocations()
+    assert await sessions.find(token) is None
+
+
+async def test_a_role_that_is_given_or_taken_counts_after_the_next_reading(
+    sessions: Sessions, pool: Pool
+) -> None:
+    token, _ = await start(sessions)
+
+    async def held() -> set[str]:
+        principal = await sessions.find(token)
+        assert principal is not None
+        return set(principal.roles)
+
+    assert await held() == set()
+    await roles.grant(pool, USER, "operator", "a test")
+    await sessions.read_revocations()
+    assert await held() == {"operator"}
+    await roles.revoke(pool, USER, "operator", "a test")
+    await sessions.read_revocations()
+    assert await held() == set()
+
+
+async def test_after_a_long_time_without_news_nothing_is_remembered(
+    sessions: Sessions, pool: Pool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was frozen for a minute finds no word of what was revoked before."""
+    token, number = await start(sessions)
+    assert await sessions.find(token)
+    await store.revoke_session(pool, USER, number, utc_now())
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    clock.offset = timedelta(seconds=60)
     await sessions.read_revocations()
     assert await sessions.find(token) is None
 
