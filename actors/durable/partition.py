@@ -260,7 +260,10 @@ class Partition:
             "since_checkpoint": self.committed_seq - self.checkpoint_seq,
             "queue": len(self._inbox),
             "in_transit": len(self._work.partition.outbox),
+            "checkpoint_age_s": round(time.monotonic() - self._checkpointed_at, 1),
             "books": self._work.books(),
+            "entity_sums": dict(self._work.partition.entities),
+            "house": {name: dict(sums) for name, sums in self._work.partition.house.items()},
             **msgspec.to_builtins(self.statistics),
         }
 
