@@ -14,11 +14,19 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import msgspec
 import structlog
 
+from actors.durable.watched import (
+    Event,
+    Hosts,
+    Limits,
+    Node,
+    Watched,
+    name_of,
+    parse_name,
+)
 from persistence import placement, supervision
 from persistence.database import OUTAGES, Pool
 from persistence.placement import StreamRow
@@ -32,123 +40,6 @@ _STEADY: Final = 5
 _EXPECTED: Final = {"started", "restarted", "moving", "replaced", "retired", "node joined"}
 _TRIES_MAX: Final = 3
 """An actor that fails so often at the start of the platform is not waited for."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What an actor says when it is asked, or that it says nothing.
-
-    ``state`` is a partition's own (``running``, ``recovering``, ``halted`` ...), or ``silent`` (no
-    answer in time), ``away`` (Ray is starting it again), ``gone`` (it will never answer).
-    """
-
-    state: str
-    epoch: int = 0
-    slots: int = 0
-    pid: int = 0
-    node: str = ""
-    reason: str = ""
-    made: str = ""
-
-    @property
-    def answered(self) -> bool:
-        """Whether the actor itself spoke."""
-        return self.state not in {"silent", "away", "gone"}
-
-
-class Node(msgspec.Struct, frozen=True):
-    """A living node of the cluster."""
-
-    node: str
-    address: str
-    name: str
-    head: bool
-
-
-class Hosts(Protocol):
-    """Where actors run. Names are unique; none of these may block the event loop."""
-
-    made: str
-    """Tells how actors are made now: one that says otherwise is outdated."""
-
-    async def names(self) -> list[str]:
-        """All actors that exist."""
-
-    async def nodes(self) -> list[Node]:
-        """All living nodes."""
-
-    async def start(self, name: str, row: StreamRow, node: str | None) -> None:
-        """Begin to start an actor, on that node if possible."""
-
-    async def ask(self, name: str, timeout_s: float) -> Answer:
-        """Its condition."""
-
-    async def stop(self, name: str, timeout_s: float) -> None:
-        """Let it write its last checkpoint and end its loops."""
-
-    async def kill(self, name: str) -> None:
-        """End it for good, whatever it does."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """Times in seconds, and counts."""
-
-    look_every_s: float = 0.5
-    survey_every_s: float = 1.0
-    ask_every_s: float = 1.0
-    ask_timeout_s: float = 2.0
-    missed_max: int = 3
-    start_patience_s: float = 60.0
-    stop_timeout_s: float = 10.0
-    spread_after_s: float = 30.0
-    replaced_at_once_max: int = 2
-    again_after_s: float = 300.0
-    start_delay_max_s: float = 30.0
-    note_every_s: float = 10.0
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Something that was found or done."""
-
-    event: str
-    what: str
-    stream: str | None = None
-    node: str | None = None
-
-
-class Watched(msgspec.Struct):
-    """An actor as the supervisor knows it."""
-
-    name: str
-    stream: str
-    generation: int
-    since: float
-    node: str = ""
-    answer: Answer = Answer("silent")
-    answered: bool = False
-    asked_at: float = float("-inf")
-    missed: int = 0
-    pid: int = 0
-    strange: int = 0
-    ending: bool = False
-    ending_since: float = 0.0
-    reported: str = ""
-    asking: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether it takes commands, as far as it says."""
-        return self.answer.state == "running"
-
-
-def name_of(stream: str, generation: int) -> str:
-    """The name of an actor: unique among all that a stream ever had."""
-    return f"{stream}.{generation}"
-
-
-def parse_name(name: str) -> tuple[str, int] | None:
-    """Stream and generation of an actor's name; ``None`` for one that is not of this kind."""
-    stream, dot, generation = name.rpartition(".")
-    return (stream, int(generation)) if dot and generation.isdigit() else None
 
 
 class Supervisor:
@@ -177,6 +68,7 @@ class Supervisor:
         self._replaced: dict[str, float] = {}
         self._failed: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
+        self._spare_due: dict[str, float] = {}
         self._noted: tuple[float, list[NodeRow]] = (float("-inf"), [])
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -206,6 +98,7 @@ class Supervisor:
             if actor.stream not in known:
                 self._end(actor, "retired", "there is no such stream")
         await self._move_off(rows)
+        self._keep_spares()
 
     async def settle(self) -> None:
         """Wait until nothing that was begun is under way."""
@@ -305,8 +198,11 @@ class Supervisor:
         if not answer.answered:
             actor.strange = 0
             return
-        if actor.pid and answer.pid != actor.pid:
-            self._tell("restarted", f"process {answer.pid} replaces {actor.pid}", actor)
+        if answer.pid != actor.pid:
+            # Whatever process was in reserve on that node has been used.
+            self._spare_due[answer.node] = self._clock() + self._limits.spare_after_s
+            if actor.pid:
+                self._tell("restarted", f"process {answer.pid} replaces {actor.pid}", actor)
         actor.answered, actor.missed = True, 0
         actor.pid, actor.node = answer.pid, answer.node
         self._failed.pop(actor.stream, None)
@@ -472,6 +368,14 @@ class Supervisor:
             raise
         self._tell("started", f"{actor.name} is started", actor)
 
+    def _keep_spares(self) -> None:
+        """A process in reserve on each node where one was used, once things have calmed down."""
+        for node, due in list(self._spare_due.items()):
+            if self._clock() >= due:
+                del self._spare_due[node]
+                if node in self.nodes and node not in self._draining:
+                    self._background(self._hosts.keep_spare(node))
+
     def _end(self, actor: Watched, event: str, why: str) -> None:
         """Begin to end an actor: in order if it still answers, and for good in any case."""
         if actor.ending:
@@ -479,14 +383,14 @@ class Supervisor:
         actor.ending, actor.ending_since = True, self._clock()
         self._tell(event, why, actor)
         orderly = actor.answer.answered and actor.answer.state != "stopped" and not actor.missed
-        self._background(self._finish(actor.name, self._limits.stop_timeout_s if orderly else 0))
+        self._background(self._finish(actor, self._limits.stop_timeout_s if orderly else 0))
 
-    async def _finish(self, name: str, timeout_s: float) -> None:
+    async def _finish(self, actor: Watched, timeout_s: float) -> None:
         try:
             if timeout_s:
-                await self._hosts.stop(name, timeout_s)
+                await self._hosts.stop(actor.name, timeout_s)
         finally:
-            await self._hosts.kill(name)
+            await self._hosts.kill(actor.name, actor.pid, actor.node)
 
     def _tell(
         self, event: str, what: str, actor: Watched | None = None, *, node: str | None = None

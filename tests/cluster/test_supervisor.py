@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from actors.durable import placement as wishes
-from actors.durable.supervisor import Answer, Limits, Node, Supervisor, name_of, parse_name
+from actors.durable.supervisor import Supervisor
+from actors.durable.watched import Answer, Limits, Node, name_of, parse_name
 from persistence import placement, supervision
 from persistence.database import Pool
 from persistence.journal import prepare_streams
@@ -53,6 +54,7 @@ class Town:
         self.crash_at = -1
         self.calls = 0
         self.broken = False
+        self.spares: list[str] = []
         self.pids = 0
 
     def _call(self) -> None:
@@ -96,7 +98,10 @@ class Town:
         self.actors[name].stopped = True
         self.actors[name].state = "stopped"
 
-    async def kill(self, name: str) -> None:
+    async def keep_spare(self, node: str) -> None:
+        self.spares.append(node)
+
+    async def kill(self, name: str, pid: int, node: str) -> None:
         self._call()
         actor = self.actors.pop(name, None)
         if actor is not None:
@@ -328,6 +333,14 @@ async def test_partitions_are_spread_over_the_nodes(scene: Scene) -> None:
     assert {actor.node for actor in scene.town.actors.values()} == {A.node, B.node}
     rows = await supervision.nodes(scene.pool)
     assert {row.name: row.partitions for row in rows} == {"a": 1, "b": 1}
+
+
+async def test_a_process_is_kept_in_reserve_after_one_was_used(scene: Scene) -> None:
+    await scene.look(10)
+    assert scene.town.spares == [A.node]
+    scene.town.of("accounts/0").pid = 99
+    await scene.look(10)
+    assert scene.town.spares == [A.node, A.node]
 
 
 async def test_a_drained_node_is_emptied_and_the_new_one_runs_first(scene: Scene) -> None:
