@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
-import secrets
 import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,14 +25,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from actors.accounts import AccountsClient
-from benchmarks.load import Result, drive, plain, post, summary, until
+from benchmarks.load import Result, drive, plain, summary, until
+from benchmarks.population import BATCH, Population
 from benchmarks.processors import per_item, processor_seconds
-from domain.accounts.commands import OpenCustomer, Receipt, Transfer
-from domain.accounts.numbers import account_number
-from persistence.database import Pool, connection, open_pool
-from serve_apps.sessions import TOKEN_PREFIX, new_token, token_hash
+from domain.accounts.commands import Receipt
+from persistence.database import connection, open_pool
 
-BATCH: Final = 8_190
 HOT: Final = 10
 WARM_ROUNDS: Final = 4
 _DEPOSIT: Final = 100_000_000
@@ -49,8 +44,6 @@ class Target(msgspec.Struct, frozen=True):
 
     url: str
     database_url: str
-    redis_url: str
-    ray_address: str
     postgres_binaries: str
     pid: int
 
@@ -64,93 +57,7 @@ class Options(msgspec.Struct, frozen=True):
     peers: bool = True
 
 
-class _Customers:
-    """Customers made for the benchmark, logged in without the cost of their passwords."""
-
-    def __init__(self, count: int) -> None:
-        first = random.randrange(2_000_000_000, 8_000_000_000)
-        self.numbers = list(range(first, first + count))
-        self.tokens = [new_token(TOKEN_PREFIX) for _ in self.numbers]
-
-    async def create(self, pool: Pool, client: AccountsClient) -> None:
-        """Users, API tokens and funded accounts."""
-        now = datetime.now(UTC)
-        await pool.execute(
-            "INSERT INTO users (id, email, name, password_hash, opened_at)"
-            " SELECT n, n || '@bench.invalid', 'Bench', '!', $2 FROM unnest($1::bigint[]) AS n",
-            self.numbers,
-            now,
-        )
-        await pool.execute(
-            "INSERT INTO sessions (token_hash, kind, user_id, csrf, expires_at, idle_s)"
-            " SELECT h, 'api', n, '', $3, 86400 FROM unnest($1::bytea[], $2::bigint[]) AS t (h, n)",
-            [token_hash(token) for token in self.tokens],
-            self.numbers,
-            now + timedelta(days=1),
-        )
-        for start in range(0, len(self.numbers), 2_000):
-            await client.call_many(
-                [
-                    OpenCustomer(
-                        os.urandom(16), b"bench", number, ("USD", "CNY", "EUR"), "USD", _DEPOSIT
-                    )
-                    for number in self.numbers[start : start + 2_000]
-                ]
-            )
-
-    def pair(self, among: int, source: int | None = None) -> tuple[int, int]:
-        """Two different customers' places among the first ``among``."""
-        if source is None:
-            source = random.randrange(among)
-        destination = random.randrange(among - 1)
-        return source, destination + (destination >= source)
-
-    def account(self, place: int) -> int:
-        """The dollar account of a customer."""
-        return account_number(self.numbers[place], 0)
-
-    def transfer(self, among: int) -> Transfer:
-        """A command for one transfer."""
-        source, destination = self.pair(among)
-        return Transfer(
-            os.urandom(16),
-            b"bench",
-            self.account(source),
-            self.account(destination),
-            random.randint(1, 500),
-            "USD",
-        )
-
-    def request(self, host: str, among: int, source: int | None = None) -> bytes:
-        """An HTTP request for one transfer, by ``source`` or by anyone."""
-        source, destination = self.pair(among, source)
-        body = (
-            f'{{"from":"{self.account(source)}","to":"{self.account(destination)}",'
-            f'"amount":"{random.randint(1, 500) / 100:.2f}"}}'
-        )
-        path = f"/api/user/{self.numbers[source]}/transaction/"
-        return post(host, path, self.tokens[source], body.encode(), key=secrets.token_urlsafe(12))
-
-    def batch_request(self, host: str, source: int) -> bytes:
-        """An HTTP request for a full batch of one customer's transfers."""
-        sender = str(self.account(source))
-        transfers = []
-        for _ in range(BATCH):
-            other = random.randrange(len(self.numbers) - 1)
-            transfers.append(
-                {
-                    "id": secrets.token_urlsafe(9),
-                    "from": sender,
-                    "to": str(self.account(other + (other >= source))),
-                    "amount": "0.01",
-                }
-            )
-        path = f"/api/user/{self.numbers[source]}/transaction/batch/"
-        body = msgspec.json.encode({"transfers": transfers})
-        return post(host, path, self.tokens[source], body)
-
-
-async def _over_http(target: Target, options: Options, customers: _Customers, among: int) -> Result:
+async def _over_http(target: Target, options: Options, customers: Population, among: int) -> Result:
     place = urlsplit(target.url)
     host, port = place.hostname or "127.0.0.1", place.port or 80
     every = iter(range(among * WARM_ROUNDS))
@@ -166,7 +73,7 @@ async def _over_http(target: Target, options: Options, customers: _Customers, am
     return msgspec.structs.replace(result, warm_requests=first.requests + result.requests)
 
 
-async def _batches(target: Target, customers: _Customers, rounds: int) -> Result:
+async def _batches(target: Target, customers: Population, rounds: int) -> Result:
     """Full batches, four senders at a time; the requests are made before the clock starts."""
     place = urlsplit(target.url)
     host, port = place.hostname or "127.0.0.1", place.port or 80
@@ -207,7 +114,7 @@ async def _batches(target: Target, customers: _Customers, rounds: int) -> Result
 
 
 async def _in_cluster(
-    client: AccountsClient, options: Options, customers: _Customers, in_flight: int
+    client: AccountsClient, options: Options, customers: Population, in_flight: int
 ) -> Result:
     latencies: list[float] = []
     statuses: Counter[str] = Counter()
@@ -307,7 +214,7 @@ async def _run(target: Target, options: Options, progress: Progress) -> dict[str
 
     try:
         progress(f"{options.customers} customers")
-        customers = _Customers(options.customers)
+        customers = Population(options.customers)
         await customers.create(pool, client)
         progress("single transfers over HTTP")
         await measure("http", _over_http(target, options, customers, options.customers))

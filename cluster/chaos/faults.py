@@ -29,6 +29,7 @@ GATEWAY: Final = "ray::ServeReplica"
 POSTGRES: Final = "postgres"
 REDIS: Final = "redis-server"
 RAYLET: Final = "raylet"
+CONTROL_STORE: Final = "gcs_server"
 PROXY: Final = "haproxy"
 
 FREEZE_S: Final = (0.3, 3.0)
@@ -142,6 +143,11 @@ async def freeze_raylet(subject: Subject) -> None:
     await _freeze(await subject.one(RAYLET), RAYLET_FREEZE_S)
 
 
+async def kill_control_store(subject: Subject) -> None:
+    """kill -9 of Ray's control store, which knows what runs where."""
+    _signal(await subject.one(CONTROL_STORE), signal.SIGKILL)
+
+
 async def kill_postgres(subject: Subject) -> None:
     """kill -9 of all processes of the database."""
     for process in await subject.find(POSTGRES):
@@ -229,6 +235,9 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "connections cut": cut_connections,
     "redis killed": kill_redis,
     "raylet frozen": freeze_raylet,
+    "control store killed": kill_control_store,
+    "scaled": scale_partitions,
+    "customer pinned": pin_customer,
     "platform killed": kill_platform,
 }
 """All kinds of faults, by the name under which they are reported."""

@@ -17,9 +17,8 @@ import msgspec
 
 from cluster.chaos.faults import FAULTS, Subject
 from cluster.chaos.load import Load, sign_up
-from cluster.chaos.running import Running
+from cluster.chaos.running import Running, a_platform
 from cluster.chaos.verdict import Verdict, judge
-from cluster.errors import Exit, StartError
 from persistence.database import open_pool
 
 FAULT_MAX_S: Final = 120.0
@@ -219,23 +218,14 @@ def run(options: Options, progress: Progress) -> Report:
     When something was found its folder is kept for a look, and the report says where.
     """
     folder = Path(tempfile.mkdtemp(prefix="kontor-chaos-"))
-    running = Running(folder / "var", port=None, **_SETTINGS)
-    report: Report | None = None
-    try:
-        progress(0.0, "a platform starts")
-        try:
-            running.start()
-        except AssertionError:
-            last = running.output.strip().rpartition("\n")[2]
-            raise StartError(f"The platform does not start: {last}", Exit.RAY) from None
+    progress(0.0, "a platform starts")
+    with a_platform(folder, **_SETTINGS) as running:
         report = asyncio.run(_chaos(running, options, progress))
-        if not report.ok:
-            report.kept = str(folder)
-        return report
-    finally:
-        running.stop()
-        if report is not None and report.ok:
-            shutil.rmtree(folder, ignore_errors=True)
+    if report.ok:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        report.kept = str(folder)
+    return report
 
 
 def plain(report: Report) -> dict[str, Any]:

@@ -13,13 +13,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 
 from cluster.datafolder import DataFolder
+from cluster.errors import Exit, StartError
 from cluster.processes import end_all, instance_of, leftovers, wait_until
 from cluster.servers import embedded_postgres
 
@@ -123,6 +125,12 @@ class Running:
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         return False
 
+    @property
+    def pid(self) -> int:
+        """The process below which all of it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def database_url(self) -> str:
         """The URL of its database."""
         return embedded_postgres(DataFolder(self.data_dir)).url()
@@ -158,3 +166,18 @@ class Running:
                 if process.status() != psutil.STATUS_ZOMBIE:
                     living.append(process)
         return living
+
+
+@contextmanager
+def a_platform(folder: Path, **variables: str) -> Iterator[Running]:
+    """A platform in ``folder`` as long as the block lasts; raises ``StartError``."""
+    running = Running(folder / "var", port=None, **variables)
+    try:
+        try:
+            running.start()
+        except AssertionError:
+            last = running.output.strip().rpartition("\n")[2]
+            raise StartError(f"The platform does not start: {last}", Exit.RAY) from None
+        yield running
+    finally:
+        running.stop()

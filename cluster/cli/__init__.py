@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from cluster.cli import accounts, backup, chaos, simulate
+from cluster.cli import accounts, backup, bench, chaos, simulate
 from cluster.cli.main import app, main
 
 app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
+app.add_typer(bench.app, name="bench")
 app.command()(chaos.chaos)
 app.command()(backup.backup)
 app.command()(backup.restore)

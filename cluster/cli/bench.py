@@ -1,69 +1,165 @@
-"""``kontor bench``: a platform of its own in a temporary folder, put under load and taken away."""
+"""``kontor bench``: a platform, or a part of one, of its own in a temporary folder, put under load
+and taken away."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.pretty import pprint
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cluster import ports
-from cluster.cli.up import interruptible
-from cluster.platform import Platform
-from cluster.settings import Settings
+from cluster.chaos.running import Running, a_platform
+from cluster.cli.main import Json
+from cluster.cli.main import show as show_json
+from cluster.datafolder import DataFolder
+from cluster.servers import embedded_postgres
+
+if TYPE_CHECKING:
+    from benchmarks.payments import Target
+
+app = typer.Typer(help="Measure the platform on this machine.", no_args_is_help=True)
+
+_SETTINGS = {"KONTOR_LOG_LEVEL": "warning", "KONTOR_DAILY_LIMITS": "{}"}
+
+Seconds = Annotated[float, typer.Option(help="Length of each scenario.", min=1)]
+Connections = Annotated[int, typer.Option(help="HTTP connections.", min=1)]
+Customers = Annotated[int, typer.Option(help="Customers that pay each other.", min=100)]
 
 
-def payments(*, seconds: float, connections: int, customers: int, peers: bool) -> dict[str, Any]:
-    """Measure payments on this machine; progress is told on stderr."""
-    from benchmarks.payments import Options, Target, run
+@app.command("payments")
+def payments(
+    seconds: Seconds = 10,
+    connections: Connections = 64,
+    customers: Customers = 10_000,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="pgbench and plain SQL in the same run.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Durable transfers a second: over HTTP, in the cluster, in batches, and beside peers."""
+    from benchmarks.payments import Options, run
 
     options = Options(seconds=seconds, connections=connections, customers=customers, peers=peers)
+    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+        result = run(_target(running), options, _tell)
+    _show(result, as_json=as_json)
 
-    def tell(text: str) -> None:
-        typer.echo(f"bench: {text}", err=True)
 
+@app.command("recovery")
+def recovery(
+    customers: Annotated[
+        int, typer.Option(help="Customers changed since the last checkpoint.", min=1_000)
+    ] = 100_000,
+    segments: Annotated[
+        int, typer.Option(help="Pairs of stretches with and without checkpoints.", min=1)
+    ] = 4,
+    kills: Annotated[int, typer.Option(help="Actors killed, idle and under load.", min=1)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Seconds to recover a partition, until callers are served again, and what checkpoints cost."""
+    from benchmarks import kills as killing
+    from benchmarks import local, recovery
+
+    alone = recovery.Options(customers=customers, segments=segments)
+    with _folder() as folder, local.postgres(folder) as server:
+        result = recovery.run(server.url(), alone, _tell)
+    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+        options = killing.Options(kills=kills)
+        result["kills"] = killing.run(running.database_url(), options, _tell)
+    _show(result, as_json=as_json)
+
+
+@app.command("customers")
+def customers(
+    customers: Annotated[
+        int, typer.Option(help="Customers, with three accounts each.", min=10_000)
+    ] = 1_000_000,
+    as_json: Json = False,
+) -> None:
+    """Many customers: memory for each, first touch, checkpoint, recovery, start, and disk."""
+    from benchmarks import local
+    from benchmarks.customers import Options, run
+
+    options = Options(customers=customers, touched=min(customers // 2, Options().touched))
+    with _folder() as folder, local.postgres(folder) as server, _bar(customers) as advance:
+        result = run(server.url(), folder, options, _tell, advance)
+    _show(result, as_json=as_json)
+
+
+@app.command("partitions")
+def partitions(
+    seconds: Seconds = 6,
+    customers: Customers = 10_000,
+    as_json: Json = False,
+) -> None:
+    """The load of `payments` with 1, 2 and 4 partitions, and the memory of each."""
+    from benchmarks.partitions import Options, measure
+    from benchmarks.partitions import result as together
+
+    options = Options(seconds=seconds, customers=customers)
+    measured = []
+    for count in options.counts:
+        _tell(f"{count} partitions")
+        settings = {**_SETTINGS, "KONTOR_PARTITIONS": str(count)}
+        with _folder() as folder, a_platform(folder, **settings) as running:
+            measured.append((count, measure(_target(running), options, _tell)))
+    _show(together(options, measured), as_json=as_json)
+
+
+@app.command("moves")
+def moves(
+    callers: Annotated[int, typer.Option(help="Customers that pay all the time.", min=1)] = 64,
+    rounds: Annotated[int, typer.Option(help="Times from 2 to 4 and back.", min=1)] = 2,
+    as_json: Json = False,
+) -> None:
+    """From 2 partitions to 4 and back under load: the pause of who moves, and how long it takes."""
+    from benchmarks.moves import Options, run
+
+    options = Options(callers=callers, rounds=rounds)
+    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+        result = run(running.database_url(), options, _tell)
+    _show(result, as_json=as_json)
+
+
+def _tell(text: str) -> None:
+    typer.echo(f"bench: {text}", err=True)
+
+
+def _show(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(result)
+    else:
+        pprint(result, console=Console(highlight=False), expand_all=True)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="kontor-bench-", ignore_cleanup_errors=True) as folder:
-        platform = Platform(
-            _settings(Path(folder)), lambda step, took: tell(f"{step} {took:.1f} s")
-        )
-        with interruptible(platform):
-            platform.start()
-            assert platform.addresses is not None
-            assert platform.config is not None
-            assert platform.postgres is not None
-            target = Target(
-                pid=platform.addresses.pid,
-                url=platform.addresses.url,
-                database_url=platform.config.database_url,
-                redis_url=platform.config.redis_url,
-                ray_address=platform.addresses.ray,
-                postgres_binaries=str(platform.postgres.binaries),
-            )
-            return run(target, options, tell)
-    raise typer.Exit(130)
+        yield Path(folder)
 
 
-def show(console: Console, result: dict[str, Any]) -> None:
-    """The result for people."""
-    pprint(result, console=console, expand_all=True)
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr; call it with how much is done, and of what."""
+    columns = BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, what: bar.update(task, completed=done, description=what)
 
 
-def _settings(folder: Path) -> Settings:
-    """Embedded servers whatever the environment says: a benchmark must never meet real data."""
-    return Settings(
-        mode="development",
-        host="127.0.0.1",
-        port=ports.choose(8090, "127.0.0.1"),
-        public_url="",
-        data_dir=folder / "var",
-        database_url=None,
-        redis_url=None,
-        ray_address=None,
-        dashboard_port=None,
-        metrics_port=None,
-        secret_key=None,
-        daily_limits={},
+def _target(running: Running) -> Target:
+    from benchmarks.payments import Target
+
+    data = DataFolder(running.data_dir)
+    return Target(
+        pid=running.pid,
+        url=running.url,
+        database_url=running.database_url(),
+        postgres_binaries=str(embedded_postgres(data).binaries),
     )

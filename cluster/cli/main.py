@@ -30,9 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 journal = typer.Typer(help="Read and verify the journal.", no_args_is_help=True)
-bench = typer.Typer(help="Measure the platform on this machine.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
-app.add_typer(bench, name="bench")
 Stream = Annotated[str | None, typer.Option(help="One stream, such as accounts/0 (default: all).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -181,29 +179,6 @@ def journal_verify(stream: Stream = None, as_json: Json = False) -> None:
         show_chains(Console(highlight=False), chains)
     if not all(chain.ok for chain in chains):
         raise typer.Exit(Exit.PROOF_FAILED)
-
-
-@bench.command("payments")
-def bench_payments(
-    seconds: Annotated[float, typer.Option(help="Length of each scenario.", min=1)] = 10,
-    connections: Annotated[int, typer.Option(help="HTTP connections.", min=1)] = 64,
-    customers: Annotated[
-        int, typer.Option(help="Customers that pay each other.", min=100)
-    ] = 10_000,
-    peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="pgbench and plain SQL in the same run.")
-    ] = True,
-    as_json: Json = False,
-) -> None:
-    """Durable transfers a second: over HTTP, in the cluster, in batches, and beside peers."""
-    from cluster.cli.bench import payments
-    from cluster.cli.bench import show as show_result
-
-    result = payments(seconds=seconds, connections=connections, customers=customers, peers=peers)
-    if as_json:
-        show(result)
-    else:
-        show_result(Console(highlight=False), result)
 
 
 @app.command()

@@ -1,0 +1,147 @@
+"""Recovery and checkpoints: how long a partition is away, and what its checkpoints cost.
+
+One real partition on a real Postgres in this process, so that nothing else is measured; and
+``kill -9`` of an actor in a real platform, seen from its callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from actors.durable.partition import Options as PartitionOptions
+from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition
+from persistence.database import open_pool
+
+Progress = Callable[[str], None]
+
+_OPEN_AT_ONCE: Final = 2_000
+_LOAD_BATCH: Final = 1_000
+_LOAD_BATCHES: Final = 4
+
+
+class Options(msgspec.Struct, frozen=True):
+    """``customers`` are active, that is, changed since the last checkpoint, when it dies."""
+
+    customers: int = 100_000
+    turns: tuple[int, ...] = (1_000, 20)
+    """Sizes, in transfers, of the turns in the tail."""
+    segments: int = 4
+    segment_s: float = 12.0
+    kills: int = 5
+
+
+async def _open(local: LocalPartition, customers: int, progress: Progress) -> None:
+    await local.start(PartitionOptions())
+    for start in range(0, customers, _OPEN_AT_ONCE):
+        count = min(_OPEN_AT_ONCE, customers - start)
+        await local.open(FIRST_CUSTOMER + start, count)
+    await local.stop()
+    progress(f"{customers:,} customers are open")
+
+
+async def _recover(local: LocalPartition, customers: int, turn: int) -> dict[str, Any]:
+    """Every customer pays the next in turns of ``turn`` transfers; then the partition dies."""
+    unsaved = PartitionOptions(checkpoint_interval_s=NEVER_S)
+    await local.start(unsaved)
+    for start in range(0, customers, turn):
+        places = range(start, min(start + turn, customers))
+        await local.pay(
+            [(FIRST_CUSTOMER + p, FIRST_CUSTOMER + (p + 1) % customers) for p in places]
+        )
+    rows = local.partition.committed_seq - local.partition.checkpoint_seq
+    await local.kill()
+    started = time.perf_counter()
+    await local.start(unsaved)
+    seconds = time.perf_counter() - started
+    entities = local.partition.describe()["entities"]
+    started = time.perf_counter()
+    await local.stop()
+    return {
+        "transfers_a_turn": turn,
+        "turns": rows,
+        "transfers": customers,
+        "entities": entities,
+        "seconds": round(seconds, 3),
+        "checkpoint_after_s": round(time.perf_counter() - started, 3),
+    }
+
+
+async def _load(local: LocalPartition, customers: int, seconds: float) -> float:
+    """Batches for so long; transfers a second."""
+    deadline = time.perf_counter() + seconds
+    done = 0
+
+    async def sender() -> None:
+        nonlocal done
+        while time.perf_counter() < deadline:
+            pairs = []
+            for _ in range(_LOAD_BATCH):
+                source = random.randrange(customers)
+                other = random.randrange(customers - 1)
+                pairs.append((FIRST_CUSTOMER + source, FIRST_CUSTOMER + other + (other >= source)))
+            await local.pay(pairs)
+            done += len(pairs)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(sender() for _ in range(_LOAD_BATCHES)))
+    return done / (time.perf_counter() - started)
+
+
+async def _checkpoints(local: LocalPartition, options: Options, progress: Progress) -> Any:
+    """The same load with and without checkpoints, in turn."""
+    usual = PartitionOptions()
+    await local.start(usual)
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    await _load(local, options.customers, options.segment_s)  # all entities are in memory now
+    for segment in range(options.segments * 2):
+        on = segment % 2 == 0
+        interval = usual.checkpoint_interval_s if on else NEVER_S
+        before = local.partition.statistics.checkpoints
+        local.partition.options = PartitionOptions(checkpoint_interval_s=interval)
+        rate = await _load(local, options.customers, options.segment_s)
+        rates[on].append(rate)
+        taken = local.partition.statistics.checkpoints - before
+        progress(f"  {rate:,.0f} transfers/s with {taken} checkpoints")
+    await local.stop()
+    mean = {on: sum(found) / len(found) for on, found in rates.items()}
+    return {
+        "interval_s": usual.checkpoint_interval_s,
+        "per_second_with": [round(rate) for rate in rates[True]],
+        "per_second_without": [round(rate) for rate in rates[False]],
+        "share_of_throughput": round(1 - mean[True] / mean[False], 3),
+    }
+
+
+async def _run(database_url: str, options: Options, progress: Progress) -> dict[str, Any]:
+    pool = await open_pool(database_url, name="bench", size_max=4)
+    local = LocalPartition(pool)
+    try:
+        await _open(local, options.customers, progress)
+        recoveries = []
+        for turn in options.turns:
+            found = await _recover(local, options.customers, turn)
+            recoveries.append(found)
+            progress(f"recovered {found['transfers']:,} transfers in {found['seconds']} s: {found}")
+        progress("throughput with and without checkpoints")
+        checkpoints = await _checkpoints(local, options, progress)
+    finally:
+        await pool.close()
+    return {
+        "benchmark": "recovery",
+        "options": msgspec.to_builtins(options),
+        "processors": os.cpu_count(),
+        "recoveries": recoveries,
+        "checkpoints": checkpoints,
+    }
+
+
+def run(database_url: str, options: Options, progress: Progress) -> dict[str, Any]:
+    """What happens in one partition by itself."""
+    return asyncio.run(_run(database_url, options, progress))
