@@ -134,13 +134,17 @@ def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]
     return {table: n for table in after if (n := after[table] - before.get(table, 0))}
 
 
-async def _start(pool: Pool) -> float:
-    local = LocalPartition(pool)
-    started = time.perf_counter()
-    await local.start(PartitionOptions())
-    seconds = time.perf_counter() - started
-    await local.stop()
-    return round(seconds, 3)
+async def start(database_url: str) -> dict[str, Any]:
+    """A partition with nothing to replay: seconds to its start, and what it read of each table."""
+    before = await _rows_read(database_url)
+    async with _pool(database_url) as pool:
+        local = LocalPartition(pool)
+        started = time.perf_counter()
+        await local.start(PartitionOptions())
+        seconds = time.perf_counter() - started
+        await local.stop()
+    read = _difference(before, await _rows_read(database_url))
+    return {"seconds": round(seconds, 3), "rows_read": read}
 
 
 async def _recovery(pool: Pool, options: Options) -> dict[str, Any]:
@@ -221,11 +225,7 @@ async def _run(database_url: str, options: Options, progress: Progress, advance:
     async with _pool(database_url) as pool:
         results["touch"] = await _first_touch(pool, options)
     progress(f"first touch: {results['touch']}")
-    before = await _rows_read(database_url)
-    async with _pool(database_url) as pool:
-        seconds = await _start(pool)
-    read = _difference(before, await _rows_read(database_url))
-    results["start"] = {"seconds": seconds, "rows_read": read}
+    results["start"] = await start(database_url)
     progress(f"a partition starts with nothing to replay: {results['start']}")
     async with _pool(database_url) as pool:
         results["recovery"] = await _recovery(pool, options)
