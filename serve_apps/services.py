@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import redis.asyncio
 import structlog
 
+from actors.operations import Operations
 from actors.rates import RateBook, RateSettings
 from domain.accounts.commands import Command, Reply
 from domain.accounts.policy import Policy
@@ -60,7 +61,7 @@ class AppConfig:
 
     ``forwarded_hops`` is how many proxies in front add to ``X-Forwarded-For``; with 0 a client's
     address is taken from the connection, and a loopback one counts as unknown. ``access_log`` is
-    the path of a file, or empty for none.
+    the path of a file, or empty for none. ``dashboard_url`` is where Ray's own pages are.
     """
 
     database_url: str
@@ -85,6 +86,7 @@ class AppConfig:
     token_max_s: int = 90 * 86_400
     pool_size: int = 8
     access_log: str = ""
+    dashboard_url: str = ""
     body_size_max: int = 4 * 1024 * 1024
     connect_accounts: Connect = connect_accounts
 
@@ -99,6 +101,7 @@ class Services:
     pool: Pool
     redis: redis.asyncio.Redis
     accounts: Accounts
+    operations: Operations
 
     def __init__(self, config: AppConfig, *, clock: Callable[[], datetime] | None = None) -> None:
         self.config = config
@@ -125,6 +128,7 @@ class Services:
         await self.passwords.open()
         await self.rates.refresh(self.now())
         self.accounts = await config.connect_accounts(config)
+        self.operations = Operations(self.pool, "accounts")
         for name, job in (jobs or {}).items():
             self._jobs.append(asyncio.create_task(self._run(name, job)))
 
@@ -133,6 +137,7 @@ class Services:
         await end_tasks(self._jobs)
         await self.sessions.close()
         await self.accounts.close()
+        self.operations.close()
         await self.redis.aclose()
         self.passwords.close()
         await self.pool.close()

@@ -8,9 +8,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from serve_apps.pages import identity
+from serve_apps.pages import identity, operations
 from serve_apps.pages.accounts import history, home, transfer
 from serve_apps.pages.visit import Page, Pages
+from serve_apps.roles import OPERATOR
 from serve_apps.services import Services
 
 
@@ -49,6 +50,9 @@ def routes(services: Services) -> list[BaseRoute]:
             found.append(Route("/user/{user}/" + path, pages.member(post), methods=["POST"]))
         return found
 
+    def operator(path: str, get: Page) -> list[BaseRoute]:
+        return [Route("/operations/" + path, pages.role(OPERATOR, get), methods=["GET"])]
+
     result = [
         *anyone("/", identity.front),
         *anyone("/login", identity.login_form, identity.login),
@@ -68,6 +72,8 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("fragments/quote", None, transfer.quote_fragment),
         *member("transaction/export.csv", history.export),
         *member("transaction/{transfer}/", history.detail),
+        *operator("", operations.show),
+        *operator("fragments/overview", operations.fragment),
     ]
     if services.config.static_dir:
         result.append(Route("/favicon.ico", _favicon, methods=["GET"]))

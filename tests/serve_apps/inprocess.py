@@ -6,15 +6,18 @@ For the tests of API and pages. Passwords are hashed with little work, to be qui
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import argon2
 import httpx
+import msgspec
 from starlette.types import ASGIApp, Message
 
 from actors.accounts import KIND, accounts_codec
+from actors.durable.channel import DESCRIBE, ChannelServer
 from actors.durable.local import LocalPartitions
 from actors.durable.partition import Partition
 from actors.durable.routing import slot_of
@@ -38,12 +41,16 @@ PASSWORD = "correct horse battery"
 
 
 class PartitionAccounts:
-    """Stands in for ``AccountsClient``: the same partition, reached without a link."""
+    """Stands in for ``AccountsClient``: the same partition, reached without a link.
+
+    It tells of itself over a real channel, as it would inside its actor.
+    """
 
     def __init__(self, pool: Pool, local: LocalPartitions, partition: Partition) -> None:
         self.partition = partition
         self._local = local
         self._pool = pool
+        self._server = ChannelServer(self._handle)
 
     @classmethod
     async def connect(cls, config: AppConfig) -> PartitionAccounts:
@@ -57,7 +64,27 @@ class PartitionAccounts:
             codec=accounts_codec(),
             projection=AccountsProjection(slot_of),
         )
-        return cls(pool, local, await local.start(stream))
+        accounts = cls(pool, local, await local.start(stream))
+        await accounts.listen(stream)
+        return accounts
+
+    async def listen(self, stream: str) -> None:
+        """Take questions from now on."""
+        endpoint = await self._server.start("127.0.0.1")
+        await self._pool.execute(
+            "UPDATE streams SET host = $2, port = $3, token = $4 WHERE stream = $1",
+            stream,
+            *endpoint,
+        )
+
+    def hang(self) -> None:
+        """Answer no question any more."""
+        self._server.handle = lambda kind, payload: asyncio.get_running_loop().create_future()
+
+    async def _handle(self, kind: int, payload: bytes) -> bytes:
+        assert kind == DESCRIBE
+        about = {**self.partition.describe(), "pid": os.getpid(), "loads": self.partition.loads()}
+        return msgspec.msgpack.encode(about)
 
     async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
         """Carry out one command."""
@@ -73,6 +100,7 @@ class PartitionAccounts:
 
     async def close(self) -> None:
         """End the partition."""
+        self._server.close()
         await self._local.stop()
         await self._pool.close()
 

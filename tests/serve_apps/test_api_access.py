@@ -11,11 +11,13 @@ from typing import Any
 
 import httpx
 
+from persistence import roles
 from serve_apps import identity
 from serve_apps.api.routes import OPERATIONS
 from serve_apps.api.routing import Operation
 from serve_apps.application import Application
 from serve_apps.identity import Client, LoggedIn
+from serve_apps.roles import OPERATOR
 from tests.serve_apps.conftest import User
 from tests.serve_apps.inprocess import PASSWORD, http_client
 from tests.serve_apps.test_api_transfers import refused
@@ -71,6 +73,21 @@ async def test_another_user(ann: User, bob: User) -> None:
         refused(answer, "not_found")
         assert ann.id not in answer.text
     assert (await ann.http.get(ann.path)).json() == before
+
+
+async def test_roles(app: Application, ann: User, bob: User) -> None:
+    needing = [item for item in OPERATIONS if item.role]
+    assert {item.tag for item in needing} == {"Operations"}
+    await roles.grant(app.services.pool, int(ann.id), OPERATOR, "a test")
+    await app.services.sessions.read_revocations()
+    for operation in needing:
+        refused(await ask(bob.http, operation, path_of(operation, bob)), "not_found")
+        answer = await ask(ann.http, operation, path_of(operation, ann))
+        assert answer.status_code == 200, answer.text
+    await roles.revoke(app.services.pool, int(ann.id), OPERATOR, "a test")
+    await app.services.sessions.read_revocations()
+    for operation in needing:
+        refused(await ask(ann.http, operation, path_of(operation, ann)), "not_found")
 
 
 async def test_users_that_are_none(ann: User) -> None:

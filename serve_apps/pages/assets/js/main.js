@@ -4,3 +4,4 @@ import "./theme.js";
 import "./forms.js";
 import "./transfer.js";
 import "./live.js";
+import "./operations.js";
