@@ -185,6 +185,7 @@ class Network:
         self.places: dict[str, Place] = {}
         self.wires: dict[Wire, None] = {}
         self.current: Callable[[str], Place | None] = lambda stream: None
+        self.readdress: Callable[[str, int, bytes], str] = lambda stream, kind, body: stream
         self._cuts: dict[tuple[str, str], int] = {}
         self._healed: list[asyncio.Future[None]] = []
 
@@ -262,11 +263,11 @@ class Network:
 
     def again(self, stream: str, data: bytes) -> None:
         """A frame comes once more, at whoever has the stream now."""
-        place = self.current(stream)
-        if place is None or place.dead:
-            return
         _, _, kind = _HEAD.unpack_from(data)
-        place.run(self._deliver_again, place, kind, data[_HEAD.size :])
+        body = data[_HEAD.size :]
+        place = self.current(self.readdress(stream, kind, body))
+        if place is not None and not place.dead:
+            place.run(self._deliver_again, place, kind, body)
 
     def _deliver_again(self, place: Place, kind: int, body: bytes) -> None:
         task = asyncio.ensure_future(place.handle(kind, body))

@@ -6,6 +6,7 @@ still means the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
@@ -81,11 +82,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 _KINDS: Final = {
-    "transfer": 44,
+    "transfer": 40,
     "convert": 7,
     "own": 5,
-    "nowhere": 2,
-    "linked": 7,
+    "nowhere": 4,
+    "linked": 8,
     "reserve": 9,
     "post": 6,
     "void": 3,
@@ -96,7 +97,8 @@ _KINDS: Final = {
     "read": 6,
     "again": 7,
     "other": 2.5,
-    "part": 0.5,
+    "part": 2,
+    "leg": 2,
 }
 """What is asked, and how often, of a hundred."""
 
@@ -105,7 +107,7 @@ _FAULTS: Final = {
     "replace": 8,
     "pause": 8,
     "overtake": 8,
-    "stop": 3,
+    "stop": 6,
     "fail": 8,
     "forgetful": 8,
     "slow": 6,
@@ -114,7 +116,7 @@ _FAULTS: Final = {
     "cut": 8,
     "storm": 6,
     "clock": 6,
-    "corrupt": 6,
+    "corrupt": 10,
     "move": 14,
     "scale": 5,
     "pin": 4,
@@ -126,8 +128,8 @@ _LANES: Final = 6
 _SECONDS_OF_2000: Final = 9.0
 
 
-def make(seed: int, ops: int) -> Plan:
-    """The plan of a seed with about ``ops`` operations."""
+def make(seed: int, ops: int, only: Sequence[str] = ()) -> Plan:
+    """The plan of a seed with ``ops`` operations; of all faults, or of some ``only``."""
     random = Random(f"plan {seed} {ops}")
     pick = random.choice
     setup = Setup(
@@ -147,7 +149,7 @@ def make(seed: int, ops: int) -> Plan:
         resets=pick([0.0, 0.01, 0.03]),
         repeats=pick([0.0, 0.05, 0.2]),
     )
-    return Plan(seed, setup, _batches(random, setup, ops), _faults(random, setup, ops))
+    return Plan(seed, setup, _batches(random, setup, ops), _faults(random, ops, only))
 
 
 def _batches(random: Random, setup: Setup, count: int) -> tuple[Batch, ...]:
@@ -188,25 +190,34 @@ def _op(
         hold = holds[max(0, len(holds) - 1 - int(random.expovariate(0.2)))] if holds else None
         if hold is None:
             return Op(number, "read", who)
-        amount = random.randint(1, hold.amount + 20)
+        # Often all of it, be it with a fee or without.
+        all_of_it = max(1, hold.amount - (0 if hold.account == 1 else 10))
+        amount = all_of_it if extra % 3 == 0 else random.randint(1, hold.amount + 20)
         return Op(number, kind, hold.who, hold.account, to, 0, amount, hold.number, extra)
-    if kind in {"again", "other"}:
-        late = random.random() < 0.2
-        back = random.randrange(len(made)) if late and made else int(random.expovariate(0.03))
-        if back >= len(made):
+    if kind in {"again", "other", "part", "leg"}:
+        of = _earlier(random, kind, made)
+        if of is None:
             return Op(number, "read", who)
-        return Op(number, kind, who, 0, to, 0, amount, made[len(made) - 1 - back].number, extra)
-    if kind == "part":
-        earlier = [op for op in made[-200:] if op.kind == "transfer"]
-        if not earlier:
-            return Op(number, "read", who)
-        of = random.choice(earlier)
         return Op(number, kind, of.who, 0, to, 0, amount, of.number, extra)
     return Op(number, kind, who, account, to, random.choice((0, 0, 0, 2)), amount, 0, extra)
 
 
-def _faults(random: Random, setup: Setup, ops: int) -> tuple[Fault, ...]:
-    kinds, weights = list(_FAULTS), list(_FAULTS.values())
+def _earlier(random: Random, kind: str, made: list[Op]) -> Op | None:
+    """What an operation repeats or takes the id of: mostly of late, and often a linked group."""
+    late = random.random() < 0.2
+    back = random.randrange(len(made)) if late and made else int(random.expovariate(0.05))
+    among = made[: len(made) - back] if back < len(made) else []
+    among_kinds: dict[str, tuple[str, ...]] = {"part": ("transfer",), "leg": ("linked",)}
+    wanted = among_kinds.get(kind)
+    if wanted is None and random.random() < 0.3:
+        wanted = ("linked", "nowhere", "transfer")
+    found = (op for op in reversed(among[-60:]) if wanted is None or op.kind in wanted)
+    return next(found, None)
+
+
+def _faults(random: Random, ops: int, only: Sequence[str]) -> tuple[Fault, ...]:
+    kinds = list(only or _FAULTS)
+    weights = [_FAULTS[kind] for kind in kinds]
     span = _SECONDS_OF_2000 * ops / 2_000
     faults: list[Fault] = []
     at = 0.2

@@ -222,6 +222,7 @@ class Platform:
         self.database.witness = self.witness
         self.network = Network(Random(f"{seed}/network"))
         self.network.current = self.serving
+        self.network.readdress = self._readdressed
         asyncio.get_running_loop().net = self.network  # type: ignore[attr-defined]
         self.options = Options(
             checkpoint_interval_s=setup.checkpoint_interval_s,
@@ -271,6 +272,15 @@ class Platform:
         """End all processes of a stream without notice."""
         for process in list(self.processes[stream]):
             process.die()
+
+    def _readdressed(self, stream: str, kind: int, body: bytes) -> str:
+        """Messages that come once more come to where their entity is now: a sender that has been
+        replaced, and does not know it, reads the slot map like any other."""
+        if kind == DELIVER:
+            shipment = self.codec.decode_shipment(body)
+            if shipment.messages:
+                return self.owner(shipment.messages[0].destination)
+        return stream
 
     # -- what processes are given ---------------------------------------------------------
 

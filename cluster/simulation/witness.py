@@ -214,13 +214,14 @@ class Witness:
     def _in_line(self, key: str, event: Any) -> None:
         """What is taken within a turn must not overtake what is still on its way."""
         prepared = type(event) is ev.CreditPrepared
-        if (event.transfer, cmd.PrepareCredit if prepared else cmd.Credit) not in self._remote:
-            group = self.asked.get(event.transfer, {})
-            sources = {
-                str(leg.source // 10_000) for leg in group.values() if hasattr(leg, "source")
-            }
-            behind = [self._open.get((source, key)) for source in sorted(sources)]
-            must(8, not any(behind), "overtakes messages on their way:", event)
+        if (event.transfer, cmd.PrepareCredit if prepared else cmd.Credit) in self._remote:
+            return
+        if prepared:
+            group = self.asked.get(event.group, {}).get(b"first")
+            source = self.machine.key(group) if group is not None else ""
+        else:
+            source = str(event.source // 10_000)
+        must(8, not self._open.get((source, key)), "overtakes messages on their way:", event)
 
     def _replay(self, row: JournalRow, record: Any) -> None:
         """The same turn by the platform's own replay: money agrees, and books are zero."""

@@ -58,7 +58,7 @@ class Callers:
             case "read":
                 return cmd.ReadCustomer(customer)
             case "reserve":
-                expiry = self.platform.clock() + 1_000_000 * (1 + op.extra % 40)
+                expiry = self.platform.clock() + 200_000 * (1 + op.extra % 80)
                 return cmd.ReserveHold(own, b"first", source, op.amount, expiry, "order")
             case "status":
                 status = _STATUSES[op.extra % len(_STATUSES)]
@@ -73,7 +73,7 @@ class Callers:
                 return self.opening(own, new if op.extra % 2 else customer)
             case "linked":
                 return cmd.LinkedTransfers(own, b"first", self._legs(op, customer))
-            case "again" | "other" | "part" | "post" | "void":
+            case "again" | "other" | "part" | "leg" | "post" | "void":
                 return self._later(op, own)
             case _:
                 return self._transfer(op, own, b"first", customer, other)
@@ -156,8 +156,12 @@ class Callers:
         customer = int(self.platform.witness.machine.key(target))
         other = self.customer(op.to)
         stray = Op(op.number, "transfer", amount=op.amount)
+        if op.kind == "leg":
+            legs = getattr(target, "transfers", ())
+            taken = legs[op.extra % len(legs)].id if legs else target.id
+            return self._transfer(stray, taken, b"other" + own, customer, other)
         if op.kind == "other":
-            return self._transfer(stray, target.id, b"other", customer, other)
+            return self._transfer(stray, target.id, b"other" + own, customer, other)
         leg = self._transfer(stray, target.id, b"leg" + own, customer, other)
         return cmd.LinkedTransfers(own, b"first", (leg,))
 

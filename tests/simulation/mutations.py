@@ -1,0 +1,338 @@
+"""The platform broken on purpose, and how soon the simulator finds out.
+
+``python -m tests.simulation.mutations`` tries all of them and prints the table of
+``tests/README.md``. Some mutations need two changes, because one guards against the other.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+
+from actors.durable.moving import Mover
+from actors.durable.partition import Partition
+from actors.durable.post import Post
+from actors.durable.turn import Workspace
+from cluster.simulation import store as store_module
+from cluster.simulation.database import SimulatedJournal
+from cluster.simulation.plan import make
+from cluster.simulation.run import Outcome, run
+from cluster.simulation.store import MemoryProjection, Store
+from domain.accounts import state as state_module
+from domain.accounts.holds import HoldDecisions
+from domain.accounts.machine import AccountsMachine
+from domain.accounts.state import Account
+from tests.actors.durable.test_mutations import MUTATIONS as RUNTIME
+from tests.mutation import Mutation
+
+OPS = 400
+SEEDS = 40
+"""Each mutation is found within so many seeds of ``OPS`` operations."""
+
+
+class Mutant(NamedTuple):
+    """One way to be wrong."""
+
+    title: str
+    changes: tuple[Mutation, ...]
+    only: tuple[str, ...] = ()
+    """The faults that bring it to light, where all kinds together would take many seeds."""
+
+
+def mutant(
+    title: str, *changes: tuple[object, str, str, str], only: tuple[str, ...] = ()
+) -> Mutant:
+    """A mutant of changes, each an owner, a name in it, what is replaced, and by what."""
+    return Mutant(title, tuple(Mutation(title, *change) for change in changes), only)
+
+
+OTHERS = [
+    mutant(
+        "a refund can be repeated",
+        (
+            Workspace,
+            "_confirmed",
+            "sent = self._arrived(item.seq)",
+            "sent = self.partition.outbox.get(item.seq)",
+        ),
+    ),
+    mutant(
+        "funds on hold are not counted against what is available",
+        (Account, "available", "return self.posted - self.held", "return self.posted"),
+    ),
+    mutant(
+        "a hold that was refused is there all the same",
+        (HoldDecisions, "_reserve", "if account.available < command.amount:", "if False:"),
+    ),
+    mutant(
+        "a hold that has expired can be posted",
+        (
+            HoldDecisions,
+            "_post_hold",
+            "if hold is None or hold.expires_at <= now:",
+            "if hold is None:",
+        ),
+    ),
+    mutant(
+        "two commits of one hold both succeed",
+        (state_module, "_reduce_hold", "hold.amount -= released", "pass"),
+    ),
+    mutant(
+        "a hold cannot be posted in full",
+        (
+            HoldDecisions,
+            "_post_hold",
+            "if command.amount + fee > hold.amount:",
+            "if command.amount + fee >= hold.amount:",
+        ),
+    ),
+    mutant(
+        "a conversion moves balances and leaves no transaction",
+        (
+            MemoryProjection,
+            "statements",
+            "if isinstance(event, ev.TransferSent):",
+            "if isinstance(event, ev.TransferSent) and event.rate is None:",
+        ),
+    ),
+    mutant(
+        "a conversion credits nobody",
+        (
+            AccountsMachine,
+            "send",
+            "return Decision([sent, received],",
+            "return Decision([sent] if sent.rate else [sent, received],",
+        ),
+    ),
+    mutant(
+        "what was acknowledged is lost when the database restarts",
+        (
+            SimulatedJournal,
+            "_commit",
+            "    write()\n    if faults.answer_lost",
+            "    if random.random() < 0.98:\n        write()\n    if faults.answer_lost",
+        ),
+    ),
+    mutant(
+        "no idempotency at all",
+        (
+            Workspace,
+            "_request",
+            "if request.identities and self._repeated(turn, request, known):",
+            "if False:",
+        ),
+    ),
+    mutant(
+        "an id is forgotten when the memory is",
+        (
+            Partition,
+            "_load",
+            "return await self._projection.known(self.journal.pool, unknown)",
+            "return {}",
+        ),
+    ),
+]
+"""What went wrong elsewhere."""
+
+MOVES = [
+    mutant(
+        "the inbox does not travel with its slots",
+        (
+            Workspace,
+            "release",
+            "{origin: dict(inbox) for origin, inbox in partition.inbox.items() if inbox}",
+            "{}",
+        ),
+    ),
+    mutant(
+        "the lows do not travel with their slots",
+        (Workspace, "release", "dict(partition.lows)", "{}"),
+        only=("move", "storm", "overtake"),
+    ),
+    mutant(
+        "the receiver forgets what it has seen when slots come",
+        (Workspace, "_adopt", "inbox.setdefault(seq, outcome)", "inbox.clear()"),
+    ),
+    mutant(
+        "slots are released with messages on their way",
+        (Mover, "ready", "and not work.on_their_way(self.leaving)", ""),
+    ),
+    mutant(
+        "a handover is adopted twice",
+        (Mover, "take", "if arrival.seq > self._taken.get(arrival.origin, 0):", "if True:"),
+    ),
+    mutant(
+        "a handover stays after it was adopted",
+        (Mover, "statements", "if adopted:", "if False:"),
+    ),
+    mutant(
+        "parked commands are answered before the release is durable",
+        (
+            Partition,
+            "_let_go",
+            "await self.journal.release(row, release)",
+            "self._tell(turn); turn.answers.clear(); await self.journal.release(row, release)",
+        ),
+        only=("move", "fail", "slow"),
+    ),
+    mutant(
+        "snapshots are not written at a release",
+        (Partition, "_depart", "changed = work.dirty()", "changed = []"),
+    ),
+    mutant(
+        "entities that have left stay in memory",
+        (Workspace, "_release", "del self.entities[key]", "pass"),
+    ),
+    mutant(
+        "what is queued for slots that have left is decided",
+        (
+            Workspace,
+            "_request",
+            "if not self.slots[request.slot] or request.slot in request.batch.gone:",
+            "if False:",
+        ),
+    ),
+    mutant(
+        "messages for slots that have left are taken",
+        (
+            Workspace,
+            "_incoming",
+            "if not self.slots[slot] or slot in item.batch.gone:",
+            "if False:",
+        ),
+        (Workspace, "keys", "return (key,) if self.owns(key) else ()", "return (key,)"),
+    ),
+    mutant(
+        "commands for leaving slots are not parked",
+        (Partition, "_fill", "if self._mover.leaving:", "if False:"),
+        (Mover, "ready", "and not work.on_their_way(self.leaving)", ""),
+    ),
+    mutant(
+        "messages overtake those to where the entity was",
+        (
+            Workspace,
+            "_enact",
+            "here = message.to in self.entities and message.to not in self._away",
+            "here = message.to in self.entities",
+        ),
+        only=("move", "cut", "scale"),
+    ),
+    mutant(
+        "what waits behind a message that has moved goes ahead",
+        (Post, "_look_for", "if behind:", "if False:"),
+        only=("move", "cut", "slow"),
+    ),
+    mutant(
+        "totals do not travel with their slots",
+        (Workspace, "_adopt", "self._carry(totals, 1)", "pass"),
+    ),
+    mutant(
+        "a pinned customer is forgotten by whoever has its hash slot",
+        (Workspace, "release", "if slot in going or slot_of(key) in going", "if slot in going"),
+        only=("move", "pin", "unpin", "storm"),
+    ),
+    mutant(
+        "the slot map is never read again",
+        (Post, "_read_map", "await self._router.load()", "pass"),
+    ),
+]
+"""Moves of slots."""
+
+OURS = [
+    mutant(
+        "the epoch is not compared at a commit",
+        (Store, "write", "if self.epochs[row.stream] != row.epoch:", "if False:"),
+    ),
+    mutant(
+        "the epoch is not compared at a checkpoint",
+        (SimulatedJournal, "save", "if store.epochs[self.stream] != epoch:", "if False:"),
+    ),
+    mutant(
+        "timers are not set",
+        (Partition, "_statements", "if turn.timers:", "if False:"),
+    ),
+    mutant(
+        "timers fire too early",
+        (HoldDecisions, "_expire_holds", "if hold.expires_at <= now", "if True"),
+    ),
+    mutant(
+        "holds that were voided expire once more",
+        (state_module, "_reduce_hold", "del state.holds[hold_id]", "hold.amount = 0"),
+    ),
+    mutant(
+        "the hash of a row is not checked",
+        (
+            store_module,
+            "check_link",
+            "row.epoch, row.at, row.entries) != row.hash",
+            "row.epoch, row.at, row.entries) == b''",
+        ),
+    ),
+    mutant(
+        "a missing row is not named",
+        (
+            store_module,
+            "check_link",
+            "if row.seq != seq:",
+            "if False:",
+        ),
+    ),
+    mutant(
+        "unbalanced books are written",
+        (Partition, "_turns", "self._work.balance(turn)", "pass"),
+        (state_module, "_house_sent", "if event.fee:", "if False:"),
+    ),
+]
+"""The rest."""
+
+
+def all_mutants() -> list[Mutant]:
+    """What went wrong elsewhere, moves, the runtime's own list, and the rest."""
+    names = {title for title, *_ in (*OTHERS, *MOVES, *OURS)}
+    runtime = [Mutant(m.title, (m,)) for m in RUNTIME if m.title not in names]
+    return [*OTHERS, *MOVES, *runtime, *OURS]
+
+
+def found(broken: Mutant, seeds: Sequence[int], ops: int = OPS) -> tuple[int, Outcome] | None:
+    """How many seeds it takes until a promise is seen to be broken, and what the last one says."""
+    with pytest.MonkeyPatch.context() as patch:
+        for change in broken.changes:
+            change.apply(patch)
+        for count, seed in enumerate(seeds, start=1):
+            outcome = run(make(seed, ops, broken.only))
+            if not outcome.ok:
+                return count, outcome
+    return None
+
+
+def tell(line: str) -> None:
+    """Print a line of the table."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Print the table; ``seeds ops`` may be given, and a part of a title."""
+    arguments = sys.argv[1:]
+    seeds = int(arguments[0]) if arguments else SEEDS
+    ops = int(arguments[1]) if len(arguments) > 1 else OPS
+    part = arguments[2] if len(arguments) > 2 else ""
+    for broken in all_mutants():
+        if part in broken.title:
+            started = time.process_time()
+            result = found(broken, range(seeds), ops)
+            took = time.process_time() - started
+            if result is None:
+                tell(f"| {broken.title} | NOT FOUND | {seeds} | {took:.1f} s")
+            else:
+                count, outcome = result
+                note = outcome.violation.split("\n")[0][:90]
+                tell(f"| {broken.title} | {outcome.check} | {count} | {took:.1f} s {note}")
+
+
+if __name__ == "__main__":
+    main()
