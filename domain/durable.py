@@ -49,7 +49,8 @@ class Decision(msgspec.Struct):
     ``reply`` answers the command; when it is ``None`` the answer comes later, from the decision
     whose ``answers`` is the id of this command (and ``fingerprint`` its fingerprint). ``durable``
     says that the reply rests on nothing that is yet to be written: the command's own turn is, or
-    no message would have left, and so is what the receiver did.
+    no message would have left, and so is what the receiver did. ``parts`` are id, fingerprint
+    and reply of each part of the command answered that has an id of its own and was carried out.
     """
 
     events: Sequence[Any] = ()
@@ -58,6 +59,7 @@ class Decision(msgspec.Struct):
     answers: bytes | None = None
     fingerprint: bytes = b""
     durable: bool = False
+    parts: Sequence[tuple[bytes, bytes, Any]] = ()
 
 
 class Posting(msgspec.Struct, frozen=True, array_like=True):

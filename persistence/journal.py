@@ -123,6 +123,7 @@ WITH fence AS MATERIALIZED (
     SELECT $1, $2, $3, $4, $5, $6, $7 FROM fence
 )"""
 _HEAD_PARAMETERS: Final = 7
+_SAVE_MAX: Final = 2_000
 _composed: dict[tuple[str, ...], str] = {}
 
 
@@ -171,6 +172,12 @@ class Journal:
             raise Corrupt(f"There is no stream {self.stream}.")
         self.epoch = epoch
         return self.epoch
+
+    async def check_epoch(self) -> None:
+        """Raise ``Fenced`` unless this is still the stream's only writer."""
+        epoch = await self.pool.fetchval("SELECT epoch FROM streams WHERE stream = $1", self.stream)
+        if epoch != self.epoch:
+            raise Fenced(self.stream)
 
     async def slots(self) -> list[int]:
         """The slots that this stream owns and has taken in."""
@@ -282,14 +289,17 @@ class Journal:
     ) -> None:
         """Store a checkpoint with the (key, slot, state) of all entities changed since the last.
 
-        One transaction, under the fence.
+        One transaction, under the fence; in several statements, so that turns get their share of
+        the processor meanwhile.
         """
-        arguments = self._checkpoint_arguments(checkpoint, snapshots)
-        saved = await self.pool.fetchval(
-            _SAVE, self.stream, checkpoint.seq, self.epoch, checkpoint.hash, *arguments
-        )
-        if not saved:
-            raise Fenced(self.stream)
+        async with self.pool.acquire() as connection, connection.transaction():
+            for start in range(0, max(1, len(snapshots)), _SAVE_MAX):
+                part = self._checkpoint_arguments(checkpoint, snapshots[start : start + _SAVE_MAX])
+                saved = await connection.fetchval(
+                    _SAVE, self.stream, checkpoint.seq, self.epoch, checkpoint.hash, *part
+                )
+                if not saved:
+                    raise Fenced(self.stream)
 
     def _row_arguments(self, row: JournalRow) -> list[Any]:
         return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import time
@@ -72,7 +71,6 @@ class DurableActor:
         self._tasks: list[asyncio.Task[Any]] = []
         self._pool: Pool | None = None
         self._channels: dict[str, Channel] = {}
-        self._nudges: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
@@ -134,13 +132,13 @@ class DurableActor:
         partition = self._partition
         if kind == DESCRIBE:
             return self._described()
-        if kind == NUDGE and partition is not None:
-            partition.nudge()
-            return _nothing()
         if partition is None or partition.state != "running":
             raise_later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             raise_later.set_exception(NoAnswer("not ready"))
             return raise_later
+        if kind == NUDGE:
+            partition.nudge()
+            return _nothing()
         if kind == DELIVER:
             return self._encoded(partition.receive(self._codec.decode_shipment(payload)))
         assert kind == CALL
@@ -211,15 +209,13 @@ class DurableActor:
     def _deliver(self, stream: str, payload: bytes) -> Awaitable[bytes]:
         return self._channel(stream).request(DELIVER, payload, REQUEST_TIMEOUT_S)
 
-    def _nudge(self, stream: str) -> None:
-        """Tell a stream that something is there for it; it will look by itself if this is lost."""
-        task = asyncio.create_task(self._nudged(stream))
-        self._nudges.add(task)
-        task.add_done_callback(self._nudges.discard)
-
-    async def _nudged(self, stream: str) -> None:
-        with contextlib.suppress(NoAnswer, OSError):
+    async def _nudge(self, stream: str) -> bool:
+        """Tell a stream that something is there for it; whether it is up and has heard."""
+        try:
             await self._channel(stream).request(NUDGE, b"", _NUDGE_TIMEOUT_S)
+        except (NoAnswer, OSError):
+            return False
+        return True
 
 
 def _node_address() -> str:

@@ -102,9 +102,11 @@ class LocalPartitions:
             raise NoAnswer(str(error)) from error
         return self._codec.encode(outcomes)
 
-    def _nudge(self, stream: str) -> None:
-        if stream in self.partitions:
-            self.partitions[stream].nudge()
+    async def _nudge(self, stream: str) -> bool:
+        if stream not in self.partitions:
+            return False
+        self.partitions[stream].nudge()
+        return True
 
 
 async def _ticks(partition: Partition) -> None:

@@ -11,7 +11,7 @@ Whoever dies at any moment leaves either the old owner or a handover behind, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -20,7 +20,7 @@ from actors.durable.records import Adopted, Codec, Moving, Released, Split
 from actors.durable.routing import slot_of
 from actors.durable.turn import Item, Request, Workspace
 from persistence.database import OUTAGES
-from persistence.journal import Journal, Look, Statement, adoption, splitting
+from persistence.journal import Fenced, Journal, Look, Statement, adoption, splitting
 
 if TYPE_CHECKING:
     from actors.durable.partition import Options
@@ -33,7 +33,13 @@ BATCH_MAX: Final = 128
 class Mover:
     """What one incarnation of a partition knows and does about the moves of its slots."""
 
-    def __init__(self, journal: Journal, codec: Codec[Any, Any], options: Options) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        codec: Codec[Any, Any],
+        options: Options,
+        nudge: Callable[[str], Awaitable[bool]],
+    ) -> None:
         self.leaving: set[int] = set()
         self.parked: list[Request] = []
         self.departing: frozenset[int] = frozenset()
@@ -41,6 +47,9 @@ class Mover:
         self._journal = journal
         self._codec = codec
         self._options = options
+        self._nudge_other = nudge
+        self.fenced = False
+        """Whether somebody else owns the stream by now."""
         self._to = ""
         self._give_up_at = 0.0
         self._not_before = 0.0
@@ -63,9 +72,18 @@ class Mover:
         return True
 
     async def look(self) -> None:
-        """Read what there is to do. A database that is away is asked again later."""
+        """Read what there is to do. A database that is away is asked again later.
+
+        Slots set out only for a partition that is up: their customers would wait for it.
+        """
         try:
-            self._look = await self._journal.look()
+            await self._journal.check_epoch()
+            look = await self._journal.look()
+            ready = {to: await self._nudge_other(to) for to in {to: None for _, to in look.leaving}}
+            leaving = [(slot, to) for slot, to in look.leaving if ready[to]]
+            self._look = Look(leaving, look.splits, look.arrivals)
+        except Fenced:
+            self.fenced = True
         except OUTAGES as error:
             log.info("wishes are not read", stream=self._journal.stream, error=str(error))
         finally:

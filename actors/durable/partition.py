@@ -44,6 +44,7 @@ from persistence.journal import (
     JournalRow,
     Release,
     Statement,
+    WishChanged,
     row_hash,
     timers,
 )
@@ -53,6 +54,7 @@ log = structlog.get_logger(__name__)
 _WORTH_ITEMS: Final = 128
 _DUE_MAX: Final = 500
 _FRESH_S: Final = 1.0
+_REST: Final = 20
 _OUTAGES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 """What a database that cannot be reached looks like."""
 
@@ -80,12 +82,16 @@ class Projection(Protocol):
 class Options(msgspec.Struct, frozen=True):
     """Bounds of a partition: in seconds, items, entities.
 
+    A checkpoint is due after ``checkpoint_interval_s``, but not before 20 times as long as the
+    last one took, unless ``checkpoint_interval_max_s`` or ``checkpoint_events_max`` are over.
     ``leave_timeout_s`` is how long customers of slots that are to move may have to wait for what
     is on its way before the move is given up for now; ``unsettled_max`` how many messages may
     have been sent since the oldest that has no outcome.
     """
 
     checkpoint_interval_s: float = 5.0
+    checkpoint_interval_max_s: float = 20.0
+    checkpoint_events_max: int = 500_000
     leave_timeout_s: float = 1.0
     leave_again_s: float = 2.0
     unsettled_max: int = 250_000
@@ -139,7 +145,7 @@ class Partition:
         projection: Projection,
         deliver: Deliver,
         router: Router,
-        nudge: Callable[[str], None],
+        nudge: Callable[[str], Awaitable[bool]],
         clock: Callable[[], int],
         published: Callable[[int, list[tuple[str, Any]]], None],
         options: Options,
@@ -165,7 +171,7 @@ class Partition:
         self._hash = b""
         self._inbox: deque[Item] = deque()
         self._loads = Loads()
-        self._mover = Mover(journal, codec, options)
+        self._mover = Mover(journal, codec, options, nudge)
         self._hurry = False
         self._firing = False
         self._wake = asyncio.Event()
@@ -174,6 +180,8 @@ class Partition:
         self._saving: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Future[list[Any]], None] = {}
         self._checkpointed_at = 0.0
+        self._saving_s = 0.0
+        self._events = 0
         self._at = 0
         self._stopping = False
         self._ended: asyncio.Event | None = None
@@ -314,7 +322,7 @@ class Partition:
                 # Whatever went wrong, memory may be ahead of the journal: read it back.
                 self.state = "recovering"
                 self._ready.clear()
-                expected = isinstance(error, _OUTAGES)
+                expected = isinstance(error, (*_OUTAGES, WishChanged))
                 log.warning(
                     "partition recovers",
                     stream=self.journal.stream,
@@ -372,6 +380,8 @@ class Partition:
     def _move_on(self) -> None:
         """Begin, or give up, to let slots go, and look again what there is to do."""
         mover, now = self._mover, time.monotonic()
+        if mover.fenced:
+            raise Fenced(self.journal.stream)
         if mover.looks() and not self._stopping:
             self._background(mover.look())
         self._inbox.extendleft(reversed(mover.give_up(now, at_once=self._stopping)))
@@ -440,8 +450,12 @@ class Partition:
         if not turn.empty:
             row = self._row(turn)
             await self.journal.commit(row, self._statements(turn, row.seq))
+            self._events += len(turn.record.events)
             self._written(row)
             self.statistics.commit_seconds += time.perf_counter() - started
+        elif turn.answers:
+            # Answers to mere questions too are those of the owner, as of now.
+            await self.journal.check_epoch()
         self._tell(turn)
 
     def _row(self, turn: Turn) -> JournalRow:
@@ -478,6 +492,7 @@ class Partition:
         for adopted in arrivals:
             self._work.adopt(turn, adopted)
             self.statistics.adopted += len(adopted.slots)
+        self._at = turn.at
 
     def _depart(self, turn: Turn) -> tuple[Turn, JournalRow, Release]:
         """Let go of the slots that are leaving, at a moment when all is written.
@@ -503,8 +518,12 @@ class Partition:
         self.statistics.released += len(release.slots)
         log.info("slots released", stream=row.stream, to=release.to, slots=len(release.slots))
         self._tell(turn)
-        self._nudge(release.to)
+        self._background(self._nudged(release.to))
         self._mover.nudge()
+
+    async def _nudged(self, stream: str) -> None:
+        # Whoever does not hear it looks by itself every now and then.
+        await self._nudge(stream)
 
     def _tell(self, turn: Turn) -> None:
         """Let the world know of a committed turn."""
@@ -552,8 +571,14 @@ class Partition:
     def _checkpoint_due(self) -> bool:
         if self._saving is not None or self._mover.leaving or self._saved():
             return False
-        waited_s = time.monotonic() - self._checkpointed_at
-        return self._stopping or self._hurry or waited_s >= self.options.checkpoint_interval_s
+        if self._stopping or self._hurry:
+            return True
+        options, waited_s = self.options, time.monotonic() - self._checkpointed_at
+        if waited_s < options.checkpoint_interval_s:
+            return False
+        # Under load a checkpoint takes a while itself: it must not become most of the work.
+        rest_s = min(options.checkpoint_interval_max_s, self._saving_s * _REST)
+        return waited_s >= rest_s or self._events >= options.checkpoint_events_max
 
     def _saved(self) -> bool:
         return self.committed_seq == self.checkpoint_seq
@@ -562,12 +587,14 @@ class Partition:
         """What a checkpoint stores, at a moment when all that was decided is committed."""
         self._checkpointed_at = time.monotonic()
         self._hurry = False
+        self._events = 0
         state = self._codec.encode(self._work.partition)
         return Checkpoint(self.committed_seq, self._hash, state), self._work.dirty()
 
     async def _save(self, checkpoint: Checkpoint, changed: list[tuple[str, int, bytes]]) -> None:
         """Store a checkpoint; turns go on meanwhile."""
         await self.journal.save(checkpoint, changed)
+        self._saving_s = time.monotonic() - self._checkpointed_at
         self.checkpoint_seq = checkpoint.seq
         self.statistics.checkpoints += 1
         self._work.forget(self.options.entities_max)
@@ -594,6 +621,8 @@ class Partition:
         for slot in await self.journal.slots():
             work.slots[slot] = 1
         work.balance(Turn(work.partition.at))
+        # What was read in several steps is of one piece if nobody took over meanwhile.
+        await self.journal.check_epoch()
         self.committed_seq, self.checkpoint_seq = self.seq, checkpoint.seq
         self._checkpointed_at = time.monotonic()
         for sent in work.partition.outbox.values():
@@ -642,7 +671,7 @@ class Partition:
         self._post.stop()
         self._post = self._new_post()
         self._hurry = False
-        self._mover = Mover(self.journal, self._codec, self.options)
+        self._mover = Mover(self.journal, self._codec, self.options, self._nudge)
         self._inbox.clear()
         self._work = self._new_workspace()
         waiting, self._waiting = self._waiting, {}

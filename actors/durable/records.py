@@ -40,14 +40,16 @@ class Parcel(msgspec.Struct, array_like=True):
     """What goes along when slots change their stream, beside the entities' snapshots.
 
     ``totals`` are, by slot and asset, what the entities hold; ``private`` the keys that have one
-    of the slots to themselves, or would be in one of them if they had not one to themselves. ``inbox`` and ``lows`` are all of the former owner's: more than
-    the new one needs, and never wrong.
+    of the slots to themselves, or would be in one of them had they none to themselves. ``inbox``
+    and ``lows`` are all of the former owner's: more than the new one needs, and never wrong.
+    ``at`` is the time of the release: for nobody does time go back by moving.
     """
 
     totals: dict[int, dict[str, int]]
     private: dict[str, int]
     inbox: Inbox
     lows: dict[str, int]
+    at: int = 0
 
 
 class Released(msgspec.Struct, frozen=True, array_like=True, tag=1):

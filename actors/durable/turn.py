@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, Final, final
 
 from actors.durable.records import (
@@ -119,13 +119,14 @@ class Entity:
 
 
 class _Seen:
-    """A command decided lately: its first answer, or who waits for it."""
+    """A command decided lately: its first answer, or who waits for it; the round it was in."""
 
-    __slots__ = ("fingerprint", "reply", "waiting")
+    __slots__ = ("fingerprint", "reply", "round", "waiting")
 
-    def __init__(self, fingerprint: bytes, reply: Any) -> None:
+    def __init__(self, fingerprint: bytes, reply: Any, round_: int) -> None:
         self.fingerprint = fingerprint
         self.reply = reply
+        self.round = round_
         self.waiting: list[tuple[Batch, int]] = []
 
 
@@ -268,7 +269,7 @@ class Workspace:
             return
         if request.identities and decision.reply is None:
             command_id, fingerprint = request.identities[0]
-            seen = _Seen(fingerprint, None)
+            seen = _Seen(fingerprint, None, self.round)
             seen.waiting.append(place)
             self.recent[command_id] = seen
         self._carry_out(turn, request.key, entity, decision)
@@ -287,7 +288,7 @@ class Workspace:
         command_id, fingerprint = request.identities[0]
         seen = self.recent.get(command_id)
         if seen is None and command_id in known:
-            seen = _Seen(*known[command_id])
+            seen = _Seen(*known[command_id], self.round)
         if seen is not None:
             place = (request.batch, request.index)
             if seen.fingerprint != fingerprint:
@@ -310,11 +311,11 @@ class Workspace:
         turn.answers.append((*place, reply))
         if identities:
             command_id, fingerprint = identities[0]
-            self.recent[command_id] = _Seen(fingerprint, reply)
+            self.recent[command_id] = _Seen(fingerprint, reply, self.round)
             parts = zip(identities[1:], self.machine.results(reply), strict=False)
             for (part, part_fingerprint), result in parts:
                 if type(result) is not Rejection:
-                    self.recent[part] = _Seen(part_fingerprint, result)
+                    self.recent[part] = _Seen(part_fingerprint, result, self.round)
             if not self.remembers(reply):
                 turn.remembered.append((command_id, fingerprint, reply))
 
@@ -409,8 +410,10 @@ class Workspace:
             self._answer_waiting(turn.answers, decision, decision.answers)
             if not self.remembers(decision.reply):
                 # Who asks again now may have looked in the tables before this is written.
-                answered = _Seen(decision.fingerprint, decision.reply)
+                answered = _Seen(decision.fingerprint, decision.reply, self.round)
                 self.recent.setdefault(decision.answers, answered)
+                for part, fingerprint, result in decision.parts:
+                    self.recent.setdefault(part, _Seen(fingerprint, result, self.round))
                 turn.remembered.append((decision.answers, decision.fingerprint, decision.reply))
 
     def _answer_waiting(
@@ -451,6 +454,7 @@ class Workspace:
         """Take slots that another stream has released."""
         turn.record.moved.append(adopted)
         turn.size += 1
+        turn.at = max(turn.at, adopted.parcel.at)
         for slot in adopted.slots:
             self.slots[slot] = 1
         self._adopt(adopted)
@@ -472,6 +476,7 @@ class Workspace:
             },
             {origin: dict(inbox) for origin, inbox in partition.inbox.items() if inbox},
             dict(partition.lows),
+            turn.at,
         )
         self._release(released)
         return parcel
@@ -628,7 +633,11 @@ class Workspace:
         return changed
 
     def forget(self, entities_max: int) -> None:
-        """Start a new round; drop entities untouched for long, and ids seen long ago."""
+        """Start a new round; drop entities untouched for long, and ids seen long ago.
+
+        Called after each checkpoint. What was decided before the last one is written; an id that
+        is not must stay, since no table knows it.
+        """
         self.round += 1
         if len(self.entities) > entities_max:
             idle = [
@@ -640,6 +649,7 @@ class Workspace:
                 del self.entities[key]
         surplus = len(self.recent) - RECENT_MAX
         if surplus > 0:
-            for command_id in list(self.recent)[:surplus]:
-                if self.recent[command_id].reply is not None:
+            for command_id in list(islice(self.recent, surplus)):
+                seen = self.recent[command_id]
+                if seen.reply is not None and seen.round < self.round - 1:
                     del self.recent[command_id]

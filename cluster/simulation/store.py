@@ -221,6 +221,11 @@ class MemoryJournal:
         self.epoch = self.store.epochs[self.stream] = self.store.epochs.get(self.stream, 0) + 1
         return self.epoch
 
+    async def check_epoch(self) -> None:
+        await self._read()
+        if self.store.epochs[self.stream] != self.epoch:
+            raise Fenced(self.stream)
+
     async def slots(self) -> list[int]:
         await self._read()
         coming = {s for to, slots, _ in self.store.handovers.values() for s in slots}

@@ -69,6 +69,7 @@ class World:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.late: set[asyncio.Task[None]] = set()
         self.clock_shift_s = 0.0
+        self.ticking = True
         self.published: list[tuple[int, list[tuple[str, Any]]]] = []
         self._ids = 0
         self.partition_type: Callable[..., Partition] = Partition
@@ -90,13 +91,31 @@ class World:
             options=self.options,
         )
         self.partitions[stream] = partition
-        self.tasks[stream] = asyncio.create_task(partition.run())
+        self.tasks[stream] = asyncio.create_task(self._run(partition))
         return partition
+
+    async def _run(self, partition: Partition) -> None:
+        ticks = asyncio.create_task(self._ticks(partition))
+        try:
+            await partition.run()
+        finally:
+            ticks.cancel()
+        stream = partition.journal.stream
+        if partition.state == "fenced" and self.partitions.get(stream) is partition:
+            # An older one has come later. Ray starts an actor that has ended again.
+            self.start(stream)
 
     def start_all(self) -> None:
         """Start every stream's partition."""
         for stream in self.store.streams:
             self.start(stream)
+
+    async def _ticks(self, partition: Partition) -> None:
+        """What the actor does twice a second."""
+        while True:
+            await asyncio.sleep(0.5)
+            if self.ticking:
+                partition.tick()
 
     def crash(self, stream: str) -> None:
         """End a partition without notice, and all memory with it."""
@@ -128,10 +147,13 @@ class World:
             raise Outage("answer lost")
         return answer
 
-    def _nudge(self, stream: str) -> None:
+    async def _nudge(self, stream: str) -> bool:
+        await asyncio.sleep(0.0005)
         partition = self.partitions.get(stream)
-        if partition is not None and self.random.random() >= self.weather.lost:
-            partition.nudge()
+        if partition is None or self.random.random() < self.weather.lost:
+            return False
+        partition.nudge()
+        return True
 
     async def _deliver(self, stream: str, payload: bytes) -> bytes:
         partition = self.partitions.get(stream)

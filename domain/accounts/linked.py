@@ -175,12 +175,15 @@ class LinkedDecisions(ABC):
                 events.append(_received(leg))
             else:
                 messages.append(self.credit_message(leg, now, group_id))
+        reply = _all_completed(group.legs, now)
+        results = zip(group.legs, reply.results, strict=True)
         return Decision(
             events,
-            _all_completed(group.legs, now),
+            reply,
             messages,
             answers=group_id,
             fingerprint=group.fingerprint,
+            parts=[(leg.transfer, leg.fingerprint, result) for leg, result in results],
         )
 
 

@@ -30,7 +30,8 @@ def play(scenario: Scenario) -> None:
     async def main() -> None:
         world = World(1, 2, entities_max=6, inbox_items_max=1_000)
         world.start_all()
-        await scenario(world)
+        async with asyncio.timeout(3_600):
+            await scenario(world)
         await world.quiet()
         audit(world)
 

@@ -172,7 +172,8 @@ async def run(seed: int) -> World:
         asyncio.create_task(trouble(world, random)),
         asyncio.create_task(sweep(world, customers)),
     ]
-    await asyncio.gather(*(client.work(40) for client in clients))
+    async with asyncio.timeout(3_600):
+        await asyncio.gather(*(client.work(40) for client in clients))
     for task in background:
         task.cancel()
     world.store.faults, world.weather = Faults(), Weather()

@@ -205,6 +205,7 @@ async def closing_and_paying_in_one_batch_keep_their_order(world: World) -> None
 async def a_stale_incarnation_ends_at_its_first_write(world: World) -> None:
     alice, bob = world.customers(2, "accounts/0")
     await world.open(alice, bob)
+    world.ticking = False
     stale = world.partitions["accounts/0"]
     world.start("accounts/0")
     await settle()
@@ -220,11 +221,32 @@ async def a_stale_incarnation_ends_at_its_first_write(world: World) -> None:
 
 
 @scenario
+async def a_stale_incarnation_answers_no_question(world: World) -> None:
+    (alice,) = world.customers(1, "accounts/0")
+    await world.open(alice)
+    world.ticking = False
+    stale = world.partitions["accounts/0"]
+    world.start("accounts/0")
+    await settle()
+    assert await stale.request([cmd.ReadCustomer(alice)]) == [Unavailable("interrupted")]
+    assert stale.describe()["state"] == "fenced"
+
+
+@scenario
+async def a_stale_incarnation_ends_even_if_nobody_asks_it(world: World) -> None:
+    stale = world.partitions["accounts/0"]
+    world.start("accounts/0")
+    await settle()
+    assert stale.describe()["state"] == "fenced"
+
+
+@scenario
 async def a_stale_incarnation_saves_no_checkpoint(world: World) -> None:
     alice, bob = world.customers(2, "accounts/0")
     await world.open(alice, bob)
     stale = world.partitions["accounts/0"]
     assert stale.describe()["since_checkpoint"]
+    world.ticking = False
     world.start("accounts/0")
     await world.partitions["accounts/0"].ready()
     before = world.store.checkpoints.get("accounts/0")
