@@ -35,7 +35,7 @@ class Moved(msgspec.Struct, frozen=True, array_like=True, tag=3):
     slot: int
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message from one entity to another. ``body`` is one of the machine's own types."""
 
     to: str
@@ -43,7 +43,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 @final
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """What a command leads to.
 
     ``reply`` answers the command; when it is ``None`` the answer comes later, from the decision

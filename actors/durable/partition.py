@@ -432,7 +432,9 @@ class Partition:
                     entity.used = work.round
             if type(item) is Request:
                 self._loads.count(item.slot)
-                unknown.extend(i for i, _ in item.identities if i not in recent)
+                for command_id, _ in item.identities:
+                    if command_id not in recent:
+                        unknown.append(command_id)
         if missing:
             await self._load_entities(list(missing))
         if not unknown:

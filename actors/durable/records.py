@@ -12,7 +12,7 @@ Event = TypeVar("Event")
 Body = TypeVar("Body")
 
 
-class Sent(msgspec.Struct, Generic[Body], frozen=True, array_like=True):
+class Sent(msgspec.Struct, Generic[Body], frozen=True, array_like=True, gc=False):
     """A message on its way; ``seq`` is unique in the stream that sent it."""
 
     seq: int

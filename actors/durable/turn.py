@@ -7,10 +7,11 @@ anyone before the partition has committed it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 from typing import Any, Final, final
+
+import msgspec
 
 from actors.durable.records import (
     Adopted,
@@ -60,88 +61,75 @@ class Batch:
             self.done(self.replies)
 
 
+# Made for every command, and never part of a cycle: the collector need not look at them.
+
+
 @final
-class Request:
+class Request(msgspec.Struct, gc=False):
     """A command and where its reply goes."""
 
-    __slots__ = ("batch", "command", "identities", "index", "key", "slot")
-
-    def __init__(
-        self, batch: Batch, index: int, key: str, slot: int, command: Any, identities: Sequence[Any]
-    ) -> None:
-        self.batch = batch
-        self.index = index
-        self.key = key
-        self.slot = slot
-        self.command = command
-        self.identities = identities
+    batch: Batch
+    index: int
+    key: str
+    slot: int
+    command: Any
+    identities: Sequence[Any]
 
 
 @final
-class Incoming:
+class Incoming(msgspec.Struct, gc=False):
     """A message from another partition and where its outcome goes."""
 
-    __slots__ = ("batch", "index", "low", "message", "origin")
-
-    def __init__(self, batch: Batch, index: int, origin: str, low: int, message: Sent[Any]) -> None:
-        self.batch = batch
-        self.index = index
-        self.origin = origin
-        self.low = low
-        self.message = message
+    batch: Batch
+    index: int
+    origin: str
+    low: int
+    message: Sent[Any]
 
 
 @final
-class Confirmed:
+class Confirmed(msgspec.Struct, gc=False):
     """What another partition answered to a message of ours."""
 
-    __slots__ = ("outcome", "seq")
-
-    def __init__(self, seq: int, outcome: Rejection | None) -> None:
-        self.seq = seq
-        self.outcome = outcome
+    seq: int
+    outcome: Rejection | None
 
 
 Item = Request | Incoming | Confirmed
 
 
-class Entity:
+class Entity(msgspec.Struct, gc=False):
     """A state in memory; ``dirty`` until a checkpoint has it, ``used`` is the last checkpoint
-    round in which it was touched."""
+    round in which it was touched. In an open turn, ``before`` is what it held before, and when
+    it was due."""
 
-    __slots__ = ("dirty", "slot", "state", "used")
-
-    def __init__(self, state: Any, slot: int) -> None:
-        self.state = state
-        self.slot = slot
-        self.dirty = False
-        self.used = 0
+    state: Any
+    slot: int
+    dirty: bool = False
+    used: int = 0
+    before: tuple[dict[str, int], int] | None = None
 
 
-class _Seen:
+class _Seen(msgspec.Struct, gc=False):
     """A command decided lately: its first answer, or who waits for it; the round it was in."""
 
-    __slots__ = ("fingerprint", "reply", "round", "waiting")
-
-    def __init__(self, fingerprint: bytes, reply: Any, round_: int) -> None:
-        self.fingerprint = fingerprint
-        self.reply = reply
-        self.round = round_
-        self.waiting: list[tuple[Batch, int]] = []
+    fingerprint: bytes
+    reply: Any
+    round: int
+    waiting: list[tuple[Batch, int]] | None = None
 
 
 class Turn:
     """What has been decided and is not written yet.
 
     ``answers`` are told once it is; ``early`` may be told at once (see ``Decision.durable``).
-    ``before`` is what each touched entity held, and when it was due; ``timers`` are key and new
-    time of those whose time has changed.
+    ``touched`` are the entities that it changes; ``timers`` are key and new time of those whose
+    time has changed.
     """
 
     __slots__ = (
         "answers",
         "at",
-        "before",
         "early",
         "received",
         "record",
@@ -149,6 +137,7 @@ class Turn:
         "settled",
         "size",
         "timers",
+        "touched",
     )
 
     def __init__(self, at: int) -> None:
@@ -159,7 +148,7 @@ class Turn:
         self.early: list[tuple[Batch, int, Any]] = []
         self.remembered: list[tuple[bytes, bytes, Any]] = []
         self.settled: list[Sent[Any]] = []
-        self.before: dict[str, tuple[dict[str, int], int]] = {}
+        self.touched: list[tuple[str, Entity]] = []
         self.timers: list[tuple[str, int]] = []
         self.size = 0
 
@@ -233,8 +222,8 @@ class Workspace:
         if type(item) is Request:
             if not self.slots[item.slot]:
                 return ()
-            others = self.machine.touches(item.command)
-            return (item.key, *(key for key in others if self.owns(key)))
+            entities, others = self.entities, self.machine.touches(item.command)
+            return [item.key, *[key for key in others if key in entities or self.owns(key)]]
         if type(item) is Incoming:
             key = item.message.destination
             return (key,) if self.owns(key) else ()
@@ -269,9 +258,7 @@ class Workspace:
             return
         if request.identities and decision.reply is None:
             command_id, fingerprint = request.identities[0]
-            seen = _Seen(fingerprint, None, self.round)
-            seen.waiting.append(place)
-            self.recent[command_id] = seen
+            self.recent[command_id] = _Seen(fingerprint, None, self.round, [place])
         self._carry_out(turn, request.key, entity, decision)
         if decision.reply is not None:
             self._answer(turn, place, request.identities, decision.reply)
@@ -293,11 +280,13 @@ class Workspace:
             place = (request.batch, request.index)
             if seen.fingerprint != fingerprint:
                 turn.answers.append((*place, Rejection(ID_REUSED)))
-            elif seen.reply is None:
+            elif seen.waiting is not None:
                 seen.waiting.append(place)
             else:
                 turn.answers.append((*place, seen.reply))
             return True
+        if len(request.identities) == 1:
+            return False
         for part, _ in request.identities[1:]:
             if part in self.recent or part in known:
                 place = (request.batch, request.index)
@@ -312,10 +301,11 @@ class Workspace:
         if identities:
             command_id, fingerprint = identities[0]
             self.recent[command_id] = _Seen(fingerprint, reply, self.round)
-            parts = zip(identities[1:], self.machine.results(reply), strict=False)
-            for (part, part_fingerprint), result in parts:
-                if type(result) is not Rejection:
-                    self.recent[part] = _Seen(part_fingerprint, result, self.round)
+            if len(identities) > 1:
+                parts = zip(identities[1:], self.machine.results(reply), strict=False)
+                for (part, part_fingerprint), result in parts:
+                    if type(result) is not Rejection:
+                        self.recent[part] = _Seen(part_fingerprint, result, self.round)
             if not self.remembers(reply):
                 turn.remembered.append((command_id, fingerprint, reply))
 
@@ -366,10 +356,9 @@ class Workspace:
 
     def _carry_out(self, turn: Turn, key: str, entity: Entity, decision: Decision) -> None:
         """Apply a decision; messages to entities in memory here are part of the same turn."""
-        local: deque[tuple[str, Message]] = deque()
+        local: list[tuple[str, Message]] = []
         self._enact(turn, key, entity, decision, local)
-        while local:
-            sender, message = local.popleft()
+        for sender, message in local:  # which grows meanwhile
             receiver = self.entities[message.to]
             reaction = self.machine.decide(receiver.state, message.body, turn.at)
             outcome = reaction if type(reaction) is Rejection else None
@@ -385,22 +374,20 @@ class Workspace:
         key: str,
         entity: Entity,
         decision: Decision,
-        local: deque[tuple[str, Message]],
+        local: list[tuple[str, Message]],
     ) -> None:
         if decision.events:
-            if key not in turn.before:
-                machine = self.machine
-                turn.before[key] = (machine.balances(entity.state), machine.due(entity.state))
+            self._happen(turn, key, entity, decision.events)
+            record = turn.record.events
             for event in decision.events:
-                self.machine.apply(entity.state, event)
-                turn.record.events.append((key, event))
-                self._post_house(event)
+                record.append((key, event))
             entity.dirty = True
             entity.used = self.round
         for message in decision.messages:
+            receiver = self.entities.get(message.to)
+            here = receiver is not None and self.slots[receiver.slot]
             # Not past a message that is still on its way to where the entity was before.
-            here = message.to in self.entities and message.to not in self._away
-            if here and self.owns(message.to):
+            if here and message.to not in self._away:
                 local.append((key, message))
             else:
                 sent = Sent(self.partition.sent_seq + 1, key, message.to, message.body)
@@ -421,9 +408,10 @@ class Workspace:
     ) -> None:
         seen = self.recent.get(command_id)
         if seen is not None:
-            seen.reply = decision.reply
-            answers.extend((*place, decision.reply) for place in seen.waiting)
-            seen.waiting = []
+            reply = seen.reply = decision.reply
+            for batch, index in seen.waiting or ():
+                answers.append((batch, index, reply))
+            seen.waiting = None
 
     def _depart(self, sent: Sent[Any]) -> None:
         self.partition.sent_seq = sent.seq
@@ -543,25 +531,37 @@ class Workspace:
 
     # -- books ----------------------------------------------------------------------------
 
-    def _post_house(self, event: Any) -> None:
-        house = self.partition.house
-        for account, asset, amount in self.machine.house_postings(event):
-            sums = house.setdefault(account, {})
-            sums[asset] = sums.get(asset, 0) + amount
+    def _happen(self, turn: Turn, key: str, entity: Entity, events: Sequence[Any]) -> None:
+        """Apply events to an entity and to the house's books."""
+        machine, house, state = self.machine, self.partition.house, entity.state
+        if entity.before is None:
+            entity.before = (machine.balances(state), machine.due(state))
+            turn.touched.append((key, entity))
+        for event in events:
+            machine.apply(state, event)
+            for account, asset, amount in machine.house_postings(event):
+                sums = house.get(account)
+                if sums is None:
+                    sums = house[account] = {}
+                sums[asset] = sums.get(asset, 0) + amount
 
     def balance(self, turn: Turn) -> None:
         """Bring the entities' totals up to date and prove that the books sum to zero."""
         totals, slots, machine = self.partition.entities, self.partition.slots, self.machine
-        for key, (before, due) in turn.before.items():
-            entity = self.entities[key]
-            for asset, amount in machine.balances(entity.state).items():
-                change = amount - before.get(asset, 0)
-                if change:
-                    totals[asset] = totals.get(asset, 0) + change
-                    sums = slots.get(entity.slot)
-                    if sums is None:
-                        sums = slots[entity.slot] = {}
-                    sums[asset] = sums.get(asset, 0) + change
+        for key, entity in turn.touched:
+            assert entity.before is not None
+            before, due = entity.before
+            entity.before = None
+            after = machine.balances(entity.state)
+            if after != before:
+                sums = slots.get(entity.slot)
+                if sums is None:
+                    sums = slots[entity.slot] = {}
+                for asset, amount in after.items():
+                    change = amount - before.get(asset, 0)
+                    if change:
+                        totals[asset] = totals.get(asset, 0) + change
+                        sums[asset] = sums.get(asset, 0) + change
             if (now := machine.due(entity.state)) != due:
                 turn.timers.append((key, now))
         wrong = {asset: amount for asset, amount in self.books().items() if amount}
@@ -594,10 +594,7 @@ class Workspace:
                 self._split(moving)
         for key, event in record.events:
             entity = self.entities[key]
-            if key not in turn.before:
-                turn.before[key] = (self.machine.balances(entity.state), 0)
-            self.machine.apply(entity.state, event)
-            self._post_house(event)
+            self._happen(turn, key, entity, (event,))
             entity.dirty = True
         for sent in record.sent:
             self._depart(sent)
@@ -651,5 +648,5 @@ class Workspace:
         if surplus > 0:
             for command_id in list(islice(self.recent, surplus)):
                 seen = self.recent[command_id]
-                if seen.reply is not None and seen.round < self.round - 1:
+                if seen.waiting is None and seen.round < self.round - 1:
                     del self.recent[command_id]
