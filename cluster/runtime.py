@@ -31,6 +31,10 @@ FLAGS: Final[Mapping[str, str]] = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # A reload of HAProxy must not cut live websockets after two minutes.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
+    # Serve looks after its proxy every ten seconds and acts at the third time; until then nobody
+    # is served. So a killed proxy is back after five seconds, not thirty to sixty.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     # Callers of a killed actor are served again after 0.04 to 0.5 s instead of 2 s.
     "RAY_timeout_ms_task_wait_for_death_info": "20",
     "RAY_core_worker_internal_heartbeat_ms": "50",
