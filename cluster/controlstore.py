@@ -76,7 +76,7 @@ class ControlStore:
 
 
 def find(address: str, log: Path, *, fate_sharing: bool) -> ControlStore | None:
-    """The control store at ``address``, if it is a process of ours on this machine.
+    """The control store at ``address``, if it is a process of ours here that forgets nothing.
 
     ``fate_sharing``: it is to end with this process.
     """
@@ -87,5 +87,13 @@ def find(address: str, log: Path, *, fate_sharing: bool) -> ControlStore | None:
                 continue
             listening = process.net_connections(kind="tcp")
             if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in listening):
+                if not _remembers(process):
+                    return None
                 return ControlStore(process, address, log, fate_sharing=fate_sharing)
     return None
+
+
+def _remembers(process: psutil.Process) -> bool:
+    """Whether its state outlives it: in RocksDB, or in a Redis."""
+    in_redis = any(part.startswith("--redis_address=") for part in process.cmdline())
+    return in_redis or process.environ().get("RAY_gcs_storage") == "rocksdb"

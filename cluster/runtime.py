@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A killed HAProxy is replaced within seconds, not after a minute.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     # Serve's own account of its progress stays in its log files.
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_AUTH_MODE": "token",
@@ -104,6 +108,18 @@ def environment(
 def control_store(folder: Path) -> dict[str, str]:
     """Variables by which Ray's control store keeps its state in ``folder``."""
     return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder)}
+
+
+def keep_control_store(folder: Path) -> None:
+    """Let the control store of a head that is about to start keep its state in ``folder``.
+
+    What an earlier head left there is removed: its nodes are gone. Nothing happens when the
+    operator has chosen a store (``RAY_gcs_storage``, or a Redis in ``RAY_REDIS_ADDRESS``).
+    """
+    if "RAY_gcs_storage" not in os.environ and "RAY_REDIS_ADDRESS" not in os.environ:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        apply(control_store(folder))
 
 
 def apply(variables: Mapping[str, str]) -> None:

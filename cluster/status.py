@@ -1,4 +1,7 @@
-"""What runs: each Ray actor with its condition, as ``kontor status`` shows it."""
+"""What runs: each Ray actor with its condition, as ``kontor status`` shows it.
+
+Nodes and incidents are what the supervisor wrote down last; actors are asked here and now.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,15 @@ import psutil
 from cluster import runtime
 from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
+from cluster.errors import Exit, StartError
+from cluster.servers import database
+from cluster.settings import Settings
+from persistence.database import DatabaseUnavailable, open_pool
+from persistence.supervision import Incident, NodeRow, incidents, nodes
 
 _ANSWER_TIMEOUT_S: Final = 3.0
 _ACTORS_MAX: Final = 1_000
+_INCIDENTS: Final = 20
 
 
 class ActorStatus(msgspec.Struct):
@@ -24,11 +33,36 @@ class ActorStatus(msgspec.Struct):
     state: str
     hosts: str
     restarts: int
+    node: str = ""
     pid: int | None = None
     memory: int | None = None
     position: int | None = None
     lag: int | None = None
     details: dict[str, Any] = {}
+
+
+class Supervision(msgspec.Struct):
+    """What the supervisor knows: nodes of the cluster, and the latest incidents, newest first."""
+
+    nodes: list[NodeRow]
+    incidents: list[Incident]
+
+
+def supervision(settings: Settings) -> Supervision:
+    """Read what the supervisor has written down; raises ``StartError``."""
+
+    async def ask(url: str) -> Supervision:
+        pool = await open_pool(url, name="kontor status", size_max=1)
+        try:
+            return Supervision(await nodes(pool), await incidents(pool, _INCIDENTS))
+        finally:
+            await pool.close()
+
+    try:
+        with database(settings) as url:
+            return asyncio.run(ask(url))
+    except DatabaseUnavailable as error:
+        raise StartError(str(error), Exit.DATABASE) from None
 
 
 def read(addresses: Addresses, data: DataFolder) -> list[ActorStatus]:
@@ -72,6 +106,7 @@ def _of(state: Any) -> ActorStatus:
         state=str(state.state).lower(),
         hosts=hosted or state.repr_name or "",
         restarts=int(state.num_restarts or 0),
+        node=state.node_id or "",
         pid=state.pid or None,
         memory=memory,
     )

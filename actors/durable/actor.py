@@ -125,6 +125,10 @@ class DurableActor:
         if self._pool is not None:
             await self._pool.close()
 
+    async def end(self) -> None:
+        """End the process; Ray does not start it again."""
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
     # -- inside ---------------------------------------------------------------------------
 
     def _handle(self, kind: int, payload: bytes) -> Awaitable[bytes]:
@@ -183,9 +187,12 @@ class DurableActor:
 
     async def _run(self, partition: Partition) -> None:
         await partition.run()
+        # Whoever is still connected must look for the owner anew.
+        self._server.close()
         if partition.state == "fenced":
-            # A newer incarnation has the stream; this process must not come back.
-            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+            # A newer incarnation has the stream; this process must not come back. Ray ends an
+            # actor for good in one of its methods only.
+            ray.get_runtime_context().current_actor.end.remote()
 
     async def _ticks(self, partition: Partition, pool: Pool) -> None:
         metrics = PartitionMetrics(self.config.kind, self.config.stream)

@@ -102,8 +102,11 @@ def node(
     from cluster.platform import DASHBOARD_PORT, METRICS_PORT
 
     chosen = settings()
+    folder = chosen.data_dir.resolve()
     runtime.apply(runtime.CLUSTER_FLAGS)
-    runtime.apply({logs.FOLDER_VARIABLE: str(chosen.data_dir.resolve() / "log")})
+    runtime.apply({logs.FOLDER_VARIABLE: str(folder / "log")})
+    if join is None:
+        runtime.keep_control_store(folder / "ray-control")
     command = runtime.node_command(
         join,
         dashboard_host=chosen.dashboard_host,
@@ -115,19 +118,25 @@ def node(
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show each Ray actor: kind, state, what it hosts, journal position, lag, restarts, memory."""
+    """Show each Ray actor with its condition, the nodes, and what the supervisor did last."""
     from cluster import addresses
-    from cluster.cli.tables import status_table
+    from cluster.cli.tables import incidents_table, nodes_table, status_table
     from cluster.datafolder import DataFolder
-    from cluster.status import read
+    from cluster.status import read, supervision
 
     chosen = settings()
     platform = addresses.read(chosen)
     actors = read(platform, DataFolder(chosen.data_dir))
+    known = supervision(chosen)
     if as_json:
-        show({"platform": msgspec.to_builtins(platform), "actors": msgspec.to_builtins(actors)})
+        parts = {"platform": platform, "actors": actors, **msgspec.structs.asdict(known)}
+        show(msgspec.to_builtins(parts))
     else:
-        Console().print(status_table(platform, actors))
+        console = Console()
+        console.print(status_table(platform, actors))
+        if sum(node.alive for node in known.nodes) > 1:
+            console.print(nodes_table(known.nodes))
+        console.print(incidents_table(known.incidents))
 
 
 @app.command()

@@ -51,7 +51,11 @@ def test_status_shows_each_partition(pair: tuple[Running, Running]) -> None:
     first, _ = pair
     done = kontor("status", "--json", data_dir=first.data_dir)
     assert done.returncode == 0, done.stderr
-    actors = json.loads(done.stdout)["actors"]
+    status = json.loads(done.stdout)
+    actors = status["actors"]
+    alive = [node for node in status["nodes"] if node["alive"]]
+    assert [(node["head"], node["partitions"]) for node in alive] == [(True, 2)]
+    assert {incident["event"] for incident in status["incidents"]} == {"started"}
     partitions = [actor for actor in actors if actor["kind"] == "AccountActor"]
     assert [actor["state"] for actor in partitions] == ["running", "running"]
     for actor in partitions:
@@ -62,7 +66,7 @@ def test_status_shows_each_partition(pair: tuple[Running, Running]) -> None:
         assert actor["memory"] > 0
 
 
-@pytest.mark.parametrize("name", ["postgres", "redis-server"])
+@pytest.mark.parametrize("name", ["postgres", "redis-server", "gcs_server"])
 def test_a_killed_server_is_replaced(pair: tuple[Running, Running], name: str) -> None:
     first, _ = pair
     (server,) = (
@@ -73,6 +77,27 @@ def test_a_killed_server_is_replaced(pair: tuple[Running, Running], name: str) -
     server.kill()
     assert wait_until(lambda: not server.is_running() or _is_zombie(server), timeout_s=5)
     assert wait_until(first.ready, timeout_s=10, pause_s=0.05)
+
+
+def test_deaths_are_noticed_by_the_next_control_store(pair: tuple[Running, Running]) -> None:
+    first, _ = pair
+    (store,) = [p for p in first.processes() if p.name() == "gcs_server"]
+    actor = next(p for p in first.processes() if p.name().startswith("ray::Account"))
+    store.kill()
+    actor.kill()
+
+    def partitions() -> list[dict[str, object]]:
+        done = kontor("status", "--json", data_dir=first.data_dir)
+        actors = json.loads(done.stdout)["actors"] if done.returncode == 0 else []
+        return [one for one in actors if one["kind"] == "AccountActor"]
+
+    def replaced() -> bool:
+        states = {one["pid"]: one["state"] for one in partitions()}
+        return list(states.values()) == ["running"] * 2 and actor.pid not in states
+
+    assert wait_until(replaced, timeout_s=30, pause_s=0.5)
+    (second,) = [p for p in first.processes() if p.name() == "gcs_server"]
+    assert second.pid != store.pid
 
 
 def test_a_start_over_the_remains_of_a_killed_platform(pair: tuple[Running, Running]) -> None:

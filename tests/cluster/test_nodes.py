@@ -1,0 +1,52 @@
+"""Several Ray nodes on one machine: partitions outlive loss, frost and leave of theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+TIMEOUT_S = 240
+
+
+def test_partitions_survive_their_nodes(database_url: str) -> None:
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("KONTOR_", "RAY_")) and key != "PYTHONDONTWRITEBYTECODE"
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cluster.several_nodes", database_url],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
+    seen = json.loads(done.stdout[done.stdout.index("{\n") :])
+    told = "\n".join(seen["events"])
+    assert seen["nodes_used"] == 3
+    # kill -9 of a raylet and all its workers
+    assert seen["lost_pause_s"] < 15, told
+    assert seen["lost_left"] == 0
+    # a node that is frozen, replaced, and thaws
+    assert seen["frozen_pause_s"] < 30, told
+    assert seen["thawed_ends_after_s"] < 15, told
+    # a node that joins is used; a node that is emptied has nothing left
+    assert seen["new_node_used_after_s"] < 30, told
+    assert "head" in seen["head_refused"]
+    assert seen["drain_steps"][-1] == 0
+    assert seen["drained_left"] == 0
+    assert seen["drain_pause_s"] < 5, told
+    # and through all of it, nothing was lost or doubled
+    assert seen["acknowledged"] > 100
+    assert seen["missing"] == 0
+    assert seen["books"], seen["findings"]
