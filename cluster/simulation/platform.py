@@ -113,13 +113,13 @@ class Process(Place):
     def handle(self, kind: int, body: bytes) -> Awaitable[bytes]:
         """A batch of a gateway's commands, or a shipment of another partition."""
         partition = self.partition
-        if kind == NUDGE and partition is not None:
-            partition.nudge()
-            return _nothing()
         if partition is None or partition.state != "running":
             refused: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             refused.set_exception(NoAnswer("not ready"))
             return refused
+        if kind == NUDGE:
+            partition.nudge()
+            return _nothing()
         if kind == DELIVER:
             return self._encoded(partition.receive(self.codec.decode_shipment(body)))
         return self._answered(partition, self.codec.decode_commands(body))
@@ -156,12 +156,12 @@ class Process(Place):
     def _deliver(self, stream: str, payload: bytes) -> Awaitable[bytes]:
         return self._channel(stream).request(DELIVER, payload, REQUEST_TIMEOUT_S)
 
-    def _nudge(self, stream: str) -> None:
-        asyncio.create_task(self._nudged(stream))  # noqa: RUF006
-
-    async def _nudged(self, stream: str) -> None:
-        with contextlib.suppress(NoAnswer, OSError):
+    async def _nudge(self, stream: str) -> bool:
+        try:
             await self._channel(stream).request(NUDGE, b"", _NUDGE_TIMEOUT_S)
+        except (NoAnswer, OSError):
+            return False
+        return True
 
     def die(self) -> None:
         """End without notice."""
