@@ -46,9 +46,6 @@ FLAGS: Final[Mapping[str, str]] = {
     "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A killed HAProxy is replaced within seconds, not after a minute.
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     # Serve's own account of its progress stays in its log files.
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_AUTH_MODE": "token",

@@ -102,9 +102,13 @@ class Scenario:
         return time.monotonic() - started
 
     def steady(self) -> bool:
-        """One running actor for each stream."""
-        streams = [actor.stream for actor in self.supervisor.actors.values() if actor.running]
-        return len(streams) == len(set(streams)) == STREAMS
+        """One actor for each stream, all running."""
+        actors = [a for a in self.supervisor.actors.values() if not a.ending]
+        return len(actors) == STREAMS and all(actor.running for actor in actors)
+
+    def nodes_used(self) -> set[str]:
+        """Nodes with a running actor."""
+        return {a.node for a in self.supervisor.actors.values() if a.running and not a.ending}
 
     def processes(self, node: Any) -> list[psutil.Process]:
         """The raylet of a node and everything that it started."""
@@ -220,13 +224,14 @@ async def scenario(cluster: Any, database_url: str) -> dict[str, Any]:
     play = Scenario(cluster, supervisor, load)
     await play.until("rest", play.steady)
     seen = play.seen
-    seen["nodes_used"] = len({a.node for a in supervisor.actors.values()})
+    seen["nodes_used"] = len(play.nodes_used())
     lost, frozen = sorted(cluster.worker_nodes, key=lambda node: node.node_id)
     await play.lose(lost)
     await play.freeze(frozen)
     cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    used: Callable[[], bool] = lambda: len({a.node for a in supervisor.actors.values()}) > 1  # noqa: E731
-    seen["new_node_used_after_s"] = round(await play.until("use of the new node", used), 2)
+    seen["new_node_used_after_s"] = round(
+        await play.until("use of the new node", lambda: len(play.nodes_used()) > 1), 2
+    )
     await play.drain(pool)
     load.stopping = True
     await asyncio.wait_for(at_work, PATIENCE_S)
