@@ -17,7 +17,7 @@ from persistence.database import OUTAGES, Pool
 
 _AGAIN = frozenset({Unavailable, Moved})
 _RETRY_FIRST_S = 0.02
-_RETRY_MAX_S = 0.5
+_RETRY_MAX_S = 0.15
 _MOVED_S = 0.02
 
 

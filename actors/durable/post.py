@@ -29,7 +29,7 @@ Confirm = Callable[[Sequence[tuple[int, Rejection | None]]], None]
 
 _SHIPMENT_MAX: Final = 2_000
 _RETRY_FIRST_S: Final = 0.02
-_RETRY_MAX_S: Final = 1.0
+_RETRY_MAX_S: Final = 0.2
 _FIND_S: Final = 0.02
 
 
