@@ -13,6 +13,7 @@ from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.numbers import account_number
+from domain.durable import Unavailable
 from tests.actors.durable.scenario import (
     Scenario,
     Scenarios,
@@ -122,6 +123,27 @@ async def the_receiver_remembers_what_the_sender_has_not_durably_noted(world: Wo
     assert receipt.reason in ("", "unknown_destination_account")
     await world.quiet()
     assert world.store.transfers[refused.id][1].status == TransferStatus.RETURNED
+
+
+@scenario
+async def what_waits_for_an_outcome_is_bounded(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    sender = world.partitions["accounts/0"]
+    sender.options = msgspec.structs.replace(sender.options, unsettled_max=5)
+    world.crash("accounts/1")
+    asking = []
+    for _ in range(7):
+        asking.append(asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 1))))
+        await settle()
+    assert [task.done() for task in asking] == [False] * 7
+    late = world.transfer(usd(alice), usd(bob), 1)
+    assert await ask(world, late) == [Unavailable("overloaded")]
+    world.start("accounts/1")
+    await settle()
+    assert all(task.done() for task in asking)
+    (receipt,) = await ask(world, late)
+    assert receipt.status == TransferStatus.COMPLETED
 
 
 @scenario
