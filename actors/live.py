@@ -1,7 +1,8 @@
 """Telling open pages what has just happened: best effort, over Redis, never waited for.
 
-A partition publishes what has gathered in 20 ms as one message; each gateway keeps what concerns
-its own connections. Whoever misses one sees the truth at the next reading of the page.
+A partition publishes what has gathered in 20 ms as one message, if there is a gateway that
+listens, which is one with open pages; each gateway keeps what concerns its own connections.
+Whoever misses one sees the truth at the next reading of the page.
 """
 
 from __future__ import annotations
@@ -99,15 +100,16 @@ class LivePublisher:
         self._redis = redis.asyncio.Redis.from_url(
             redis_url, socket_timeout=1.0, socket_connect_timeout=1.0
         )
-        self._backlog: list[LiveTransfer] = []
+        self._backlog: list[list[tuple[str, Any]]] = []
+        self._size = 0
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._pump())
 
     def publish(self, at: int, events: list[tuple[str, Any]]) -> None:
         """Queue what a turn made happen."""
-        transfers = live_transfers(events)
-        if transfers and len(self._backlog) < _BACKLOG_MAX:
-            self._backlog.extend(transfers)
+        if self._size < _BACKLOG_MAX:
+            self._backlog.append(events)
+            self._size += len(events)
             self._wake.set()
 
     async def close(self) -> None:
@@ -122,9 +124,15 @@ class LivePublisher:
             await self._wake.wait()
             await asyncio.sleep(_GATHER_S)
             self._wake.clear()
-            gathered, self._backlog = self._backlog, []
+            gathered, self._backlog, self._size = self._backlog, [], 0
             try:
-                await self._redis.publish(CHANNEL, _encode(gathered))
+                if await self._heard():
+                    transfers = [item for events in gathered for item in live_transfers(events)]
+                    await self._redis.publish(CHANNEL, _encode(transfers))
             except (RedisError, OSError) as error:
                 log.info("live message lost", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(0.5)
+
+    async def _heard(self) -> bool:
+        """Whether anybody listens: with no page open, this is all that a turn costs here."""
+        return any(count for _, count in await self._redis.pubsub_numsub(CHANNEL))

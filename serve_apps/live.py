@@ -1,14 +1,15 @@
 """Live connections of open pages: what happened to a customer's money shows at once.
 
-Partitions publish to Redis after their commit; each replica listens and passes on what concerns
-its own connections. Best effort: a page that misses something reads the truth when it reconnects.
-May use Redis and the sessions, and nothing of the pages.
+Partitions publish to Redis after their commit; each replica listens, as long as it has
+connections, and passes on what concerns them. Best effort: a page that misses something reads the
+truth when it reconnects. May use Redis and the sessions, and nothing of the pages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,9 @@ PATH: Final = "socket.io"
 CONNECTIONS_MAX: Final = 20
 """How many pages of one customer one replica keeps connected."""
 RECHECK_S: Final = 20.0
+LINGER_S: Final = 5.0
+"""How long a replica goes on listening after its last page has gone; most are back at once."""
+SUBSCRIBE_S: Final = 1.0
 BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -38,6 +42,9 @@ class Live:
         self._pages: dict[int, set[str]] = {}
         self._cookies: dict[str, tuple[int, str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened = asyncio.Event()
+        self._listening = asyncio.Event()
+        self._left_at = 0.0
         self._server = socketio.AsyncServer(
             async_mode="asgi",
             transports=["websocket"],
@@ -80,6 +87,11 @@ class Live:
             raise socketio.exceptions.ConnectionRefusedError("too_many_connections")
         pages.add(page)
         self._cookies[page] = (principal.user, cookie)
+        self._opened.set()
+        # What happens from now on shall be heard; without Redis the page is let in all the same.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SUBSCRIBE_S):
+                await self._listening.wait()
         await self._server.enter_room(page, _room(principal.user))
 
     async def _disconnect(self, page: str, reason: str = "") -> None:
@@ -89,19 +101,25 @@ class Live:
             pages.discard(page)
             if not pages:
                 del self._pages[user]
+                self._left_at = time.monotonic()
 
     async def _listen(self) -> None:
         """Pass on what is published; when Redis is away, ask for it again less and less often."""
         failures = 0
         while True:
+            await self._opened.wait()
             try:
                 async with self._services.redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(CHANNEL)
+                    await channel.get_message(timeout=SUBSCRIBE_S)
                     failures = 0
-                    while True:
-                        message = await channel.get_message(timeout=None)
+                    self._listening.set()
+                    while self._pages or time.monotonic() - self._left_at < LINGER_S:
+                        message = await channel.get_message(timeout=LINGER_S)
                         if message is not None:
                             await self._pass_on(message["data"])
+                    self._opened.clear()
+                    self._listening.clear()
             except (RedisError, OSError) as error:
                 pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
                 failures += 1
@@ -109,6 +127,8 @@ class Live:
                 await asyncio.sleep(pause_s)
                 with contextlib.suppress(RedisError, OSError):
                     await self._services.redis.ping()
+            finally:
+                self._listening.clear()
 
     async def _pass_on(self, data: bytes) -> None:
         try:

@@ -168,3 +168,29 @@ async def test_redis_may_go_away(ingress: Ingress) -> None:
             pass
     await client.aclose()
     await publisher.close()
+
+
+async def test_a_replica_listens_as_long_as_pages_are_open(
+    ingress: Ingress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LINGER_S", 0.1)
+    ann, bob = ingress.ann.accounts["USD"], ingress.bob.accounts["USD"]
+    publisher = LivePublisher(ingress.config.redis_url)
+    client = redis.asyncio.Redis.from_url(ingress.config.redis_url)
+
+    async def listeners() -> int:
+        return sum(count for _, count in await client.pubsub_numsub(CHANNEL))
+
+    before = await listeners()
+    for cents in (1, 2):
+        async with page(ingress.url, ingress.bob) as his:
+            assert await listeners() == before + 1
+            publisher.publish(0, _arrival(ann, bob, cents))
+            assert (await his.next())["amount"] == f"0.0{cents}"
+        for _ in range(100):
+            if await listeners() == before:
+                break
+            await asyncio.sleep(0.05)
+        assert await listeners() == before
+    await client.aclose()
+    await publisher.close()
