@@ -1,8 +1,9 @@
-"""Make a recording with the present code: ``python -m tests.golden.record NAME``.
+"""Make a recording with the present code: ``python -m tests.golden.record NAME COMMIT``.
 
-A short, rich run of two partitions over a real Postgres: each type of event and message, groups,
-holds, conversions, returns, refusals; at last both partitions are killed with checkpoints behind
-them, a tail that no checkpoint has, and money on its way in every manner.
+A short, rich run of partitions over a real Postgres: each type of event and message, groups,
+holds, conversions, returns, refusals, slots that move, pinned customers; at last all partitions
+are killed with checkpoints behind them, tails that no checkpoint has, money on its way in every
+manner, and a slot between two owners.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.accounts import KIND
+from actors.durable.placement import scale
+from actors.durable.records import Moving
+from actors.durable.routing import slot_of
 from cluster.books import check
 from cluster.embedded import DATABASE, EmbeddedPostgres
 from cluster.processes import instance_of, runtime_folder
@@ -26,13 +30,14 @@ from domain.accounts.numbers import account_number
 from persistence.database import connection, open_pool
 from persistence.journal import prepare_streams
 from persistence.migrate import available, migrate
+from persistence.placement import pin, retarget, unpin
 from tests.golden.recording import JOURNALS, TYPE, Recording, digest, plain
 from tests.golden.shapes import shapes
 from tests.golden.site import GoldenSite, balances, count_types
 from tests.persistence.site import CURRENCIES
 
 DAY = 86_400_000_000
-FIRST, SECOND = "accounts/0", "accounts/1"
+FIRST, SECOND, THIRD = "accounts/0", "accounts/1", "accounts/2"
 USD, CNY, EUR = 0, 1, 2
 
 
@@ -43,11 +48,12 @@ class Scenario:
         self.site = site
         self.here = site.customers(FIRST, 4)
         self.there = site.customers(SECOND, 4)
+        self.traveller = site.customers(FIRST, 5)[-1]
 
     async def open(self) -> None:
         """Eight customers with three accounts each; some have more, a limit, a closed account."""
         site = self.site
-        for customer in (*self.here, *self.there):
+        for customer in (*self.here, *self.there, self.traveller):
             await site.say(
                 cmd.OpenCustomer(site.id(), b"o", customer, CURRENCIES, "USD", 1_000_000)
             )
@@ -86,6 +92,33 @@ class Scenario:
         await site.say(self._usd(self.here[1], self.there[0], 74_000))
         paid, _ = site.asked[-3]
         await site.say(cmd.Transfer(paid.id, b"other", *_rest(paid)))
+
+    async def move(self) -> None:
+        """A third partition, two pinned customers, one of them unpinned; and payments after."""
+        site = self.site
+        await scale(site.pool, KIND, 3)
+        await site.start(THIRD)
+        await site.moved()
+        for customer in (self.here[1], self.there[3]):
+            await site.start(await pin(site.pool, KIND, str(customer)))
+            await site.moved()
+        await self.pay()
+        homes = dict.fromkeys(map(slot_of, map(str, (*self.here, self.traveller))), FIRST)
+        homes.update(dict.fromkeys(map(slot_of, map(str, self.there)), SECOND))
+        await retarget(site.pool, KIND, homes)
+        await site.moved()
+        await unpin(site.pool, KIND, str(self.there[3]))
+        await site.moved()
+
+    async def depart(self) -> None:
+        """A slot leaves its owner while nobody is there to adopt it."""
+        site = self.site
+        await site.local.kill(THIRD)
+        await retarget(site.pool, KIND, {slot_of(str(self.traveller)): THIRD})
+        async with asyncio.timeout(10):
+            while not await site.pool.fetchval("SELECT count(*) FROM handovers"):
+                site.partitions[FIRST].nudge()
+                await asyncio.sleep(0.02)
 
     async def hold(self) -> None:
         """Holds that are posted in part, voided, expired, and one that stays."""
@@ -136,7 +169,7 @@ class Scenario:
             self._group(self.here[2], (account_number(self.there[3], USD),)),
         ]
         await self._leave(taken)
-        site.closed.update((FIRST, SECOND))
+        site.closed.update((FIRST, SECOND, THIRD))
         stuck = [
             self._usd(self.there[3], self.here[3], 777, reference="never arrived"),
             self._usd(self.here[3], self.there[3], 888),
@@ -184,7 +217,9 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
         scenario = Scenario(site)
         await scenario.open()
         await scenario.pay()
+        await scenario.move()
         await scenario.hold()
+        await scenario.depart()
         await site.checkpointed()
         site.no_more_checkpoints()
         await scenario.link()
@@ -234,15 +269,20 @@ async def _stopped(site: GoldenSite, commit: str) -> tuple[dict[str, Any], dict[
         SELECT j.stream, count(*) AS rows, count(*) FILTER (WHERE j.seq > c.seq) AS tail
         FROM journal j JOIN checkpoints c USING (stream) GROUP BY j.stream ORDER BY j.stream"""
     )
-    site.closed.update((FIRST, SECOND))
-    await site.start(FIRST, SECOND)
+    adopting = [row[0] for row in await site.pool.fetch("SELECT DISTINCT stream FROM handovers")]
+    assert adopting == [THIRD]
+    names = [row["stream"] for row in tails]
+    site.closed.update(names)
+    await site.start(*names)
     site.no_more_checkpoints()
-    states = await site.states()
-    events, messages = count_types(rows)
+    await site.moved()
+    states = await site.states(adopting)
+    events, messages, moves = count_types(rows)
+    assert set(moves) == {kind.__name__ for kind in Moving.__args__}, moves
     assert set(events) == {kind.__name__ for kind in ev.Event.__args__}, events
     assert set(messages) == {kind.__name__ for kind in cmd.EntityMessage.__args__}, messages
-    assert all(row["tail"] for row in tails), tails
-    assert all(part["partition"]["outbox"] for part in states.values())
+    assert all(row["tail"] for row in tails if row["stream"] in {FIRST, SECOND}), tails
+    assert all(states[stream]["partition"]["outbox"] for stream in (FIRST, SECOND))
     expected = {"journal": rows, "stopped": states}
     manifest = {
         "recorded with": commit,
@@ -259,6 +299,8 @@ async def _stopped(site: GoldenSite, commit: str) -> tuple[dict[str, Any], dict[
         },
         "events": dict(sorted(events.items())),
         "messages": dict(sorted(messages.items())),
+        "moves": dict(sorted(moves.items())),
+        "adopting": adopting,
         "in transit": report.in_transit,
         "sums": report.sums,
         "balances": balances(states),

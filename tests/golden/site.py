@@ -1,9 +1,10 @@
-"""Two partitions over Postgres whose messages can be held up, and what is seen of them."""
+"""Partitions over Postgres whose messages can be held up, and what is seen of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from actors.accounts import KIND
@@ -12,6 +13,7 @@ from actors.durable.partition import Options, Partition
 from domain.durable import Unavailable
 from persistence.database import Pool
 from persistence.journal import read_journal, streams
+from persistence.placement import under_way
 from tests.golden.recording import plain
 from tests.persistence.site import Site
 
@@ -44,7 +46,15 @@ class GoldenSite(Site):
                 raise NoAnswer("deaf")
             return outcomes
 
+        nudge = self.local._nudge
+
+        async def believed(stream: str) -> bool:
+            """Slots set out for a partition that is up: here for any."""
+            await nudge(stream)
+            return True
+
         self.local._deliver = watched  # type: ignore[method-assign]
+        self.local._nudge = believed  # type: ignore[method-assign]
 
     async def start(self, *streams: str) -> None:
         """Start partitions and wait until they have recovered."""
@@ -63,6 +73,15 @@ class GoldenSite(Site):
         """End all partitions at once, with what they have in memory and on its way."""
         for stream in list(self.partitions):
             await self.local.kill(stream)
+
+    async def moved(self) -> None:
+        """Wait until every slot is where it is wanted."""
+        async with asyncio.timeout(_SETTLE_S):
+            while await under_way(self.pool, KIND):
+                for partition in self.partitions.values():
+                    partition.nudge()
+                await asyncio.sleep(0.02)
+        await self.local.slots.load()
 
     async def say(self, command: Any) -> Any:
         """Ask until there is an answer, and note both."""
@@ -90,8 +109,11 @@ class GoldenSite(Site):
                     partition.tick()
                 await asyncio.sleep(0.02)
 
-    async def states(self) -> dict[str, Any]:
-        """What each partition knows, from its snapshots and what it has in memory."""
+    async def states(self, adopting: Iterable[str] = ()) -> dict[str, Any]:
+        """What each partition knows, from its snapshots and what it has in memory.
+
+        When those that are ``adopting`` do so is up to the clock.
+        """
         seen: dict[str, Any] = {}
         for stream, partition in self.partitions.items():
             work = partition._work
@@ -108,6 +130,8 @@ class GoldenSite(Site):
                     key: plain(state) for key, state in sorted(entities.items()) if state.accounts
                 },
             }
+        for stream in adopting:
+            seen[stream]["partition"]["at"] = 0
         return seen
 
     async def journal(self) -> list[dict[str, Any]]:
@@ -144,11 +168,13 @@ def balances(states: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def count_types(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str]]:
-    """How many events and messages of each type are in decoded journal rows."""
+def count_types(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """How many events, messages and moves of each type are in decoded journal rows."""
     events: Counter[str] = Counter()
     messages: Counter[str] = Counter()
+    moves: Counter[str] = Counter()
     for row in rows:
         events.update(event["="] for _, event in row["record"]["events"])
         messages.update(sent["body"]["="] for sent in row["record"]["sent"])
-    return events, messages
+        moves.update(move["="] for move in row["record"]["moved"])
+    return events, messages, moves

@@ -94,7 +94,8 @@ async def test_rows_read_as_they_were_written(pool: Pool, recording: Recording) 
 
 
 async def test_customers_keep_their_slots(pool: Pool) -> None:
-    rows = await pool.fetch("SELECT key, slot FROM snapshots")
+    """But for those that have a slot to themselves."""
+    rows = await pool.fetch("SELECT key, slot FROM snapshots WHERE slot < 4096")
     assert rows
     assert [row["slot"] for row in rows] == [slot_of(row["key"]) for row in rows]
 
@@ -110,11 +111,13 @@ async def test_the_books_are_right(pool: Pool, recording: Recording) -> None:
 async def test_recovery_comes_to_the_same_state(
     pool: Pool, recording: Recording, whole: bool
 ) -> None:
-    if whole:
+    """What moved between streams is in snapshots: there, only ``check`` starts at the first row."""
+    if whole and not recording.manifest.get("moves"):
         await pool.execute("DELETE FROM checkpoints")
         await pool.execute("DELETE FROM snapshots")
     async with running(pool, recording, closed=True) as site:
-        states = await site.states()
+        await site.moved()
+        states = await site.states(recording.manifest.get("adopting", ()))
     same(recording.expected["stopped"], states)
     assert balances(states) == recording.manifest["balances"]
     for stream, about in recording.manifest["streams"].items():
