@@ -84,7 +84,10 @@ class Platform:
             bring_up_to_date(database_url)
         with self._step("Ray"):
             self._start_ray()
-        self.config = app_config(settings, self.data, database_url, redis_url)
+        assert self.addresses is not None
+        self.config = app_config(
+            settings, self.data, database_url, redis_url, self.addresses.dashboard
+        )
         with ThreadPoolExecutor(1) as beside:
             front = beside.submit(self._prepare_ingress)
             with self._step("Account partitions"):
@@ -315,7 +318,7 @@ class Platform:
 
 
 def app_config(
-    settings: Settings, data: DataFolder, database_url: str, redis_url: str
+    settings: Settings, data: DataFolder, database_url: str, redis_url: str, dashboard_url: str
 ) -> AppConfig:
     """What a replica is told: plain values, no environment."""
     import importlib.metadata
@@ -335,6 +338,7 @@ def app_config(
         dev_mode=settings.development,
         static_dir=str(Path(assets.STATIC)),
         access_log=str(data.logs / "access.log"),
+        dashboard_url=dashboard_url,
         version=importlib.metadata.version("kontor"),
         forwarded_hops=settings.forwarded_hops,
         bonus_currency=settings.bonus_currency,

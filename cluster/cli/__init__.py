@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from cluster.cli import accounts, backup, bench, chaos, simulate
+from cluster.cli import (
+    accounts,
+    backup,
+    bench,
+    chaos,
+    drain,
+    pin,
+    rebalance,
+    role,
+    scale,
+    simulate,
+)
 from cluster.cli.main import app, main
 
 app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
 app.add_typer(bench.app, name="bench")
+app.add_typer(role.app, name="role", no_args_is_help=True)
+app.command()(scale.scale)
+app.command()(scale.placement)
+app.command()(pin.pin)
+app.command()(pin.unpin)
+app.command()(rebalance.rebalance)
+app.command()(drain.drain)
+app.command()(drain.undrain)
 app.command()(chaos.chaos)
 app.command()(backup.backup)
 app.command()(backup.restore)

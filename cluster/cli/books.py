@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from cluster import books
 from cluster.errors import Exit, StartError
 from cluster.servers import database
 from cluster.settings import Settings
+from persistence import proofs
 from persistence.database import DatabaseUnavailable, Pool, open_pool
 
 Result = TypeVar("Result")
@@ -39,6 +42,16 @@ def ask(settings: Settings, question: Callable[[Pool], Awaitable[Result]]) -> Re
             raise StartError(
                 "The database has no schema yet: run `kontor migrate`", Exit.SCHEMA
             ) from None
+
+
+async def prove(pool: Pool) -> books.Report:
+    """Prove the books, and keep the result for the operations page."""
+    started = time.monotonic()
+    report = await books.check(pool)
+    seconds = time.monotonic() - started
+    with contextlib.suppress(asyncpg.UndefinedTableError):  # a schema of before has no place for it
+        await proofs.record(pool, ok=report.ok, findings=len(report.findings), seconds=seconds)
+    return report
 
 
 def show_report(console: Console, report: books.Report) -> None:

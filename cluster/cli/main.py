@@ -142,10 +142,9 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def check(as_json: Json = False) -> None:
     """Prove the books from the database: sums are zero, balances equal replay, nothing is lost."""
-    from cluster import books
-    from cluster.cli.books import ask, show_report
+    from cluster.cli.books import ask, prove, show_report
 
-    report = ask(settings(), books.check)
+    report = ask(settings(), prove)
     if as_json:
         show(msgspec.to_builtins(report))
     else:

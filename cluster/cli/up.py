@@ -107,5 +107,6 @@ def _show(console: Console, platform: Platform, people: list[demo.Person], secon
     if people:
         console.print("\n  Demo logins (development mode only)")
         for person in people:
-            console.print(f"    {person.email}   {person.password}")
+            held = f"   ({', '.join(person.roles)})" if person.roles else ""
+            console.print(f"    {person.email}   {person.password}{held}")
     console.print("\nCtrl-C stops it.")

@@ -7,6 +7,7 @@ from persistence.accounts.queries import (
     HistoryPage,
     TransferRow,
     account_currencies,
+    has_accounts,
     history,
     transfer,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "HistoryPage",
     "TransferRow",
     "account_currencies",
+    "has_accounts",
     "history",
     "transfer",
 ]

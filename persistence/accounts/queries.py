@@ -250,3 +250,11 @@ def _transfer_row(row: asyncpg.Record) -> TransferRow:
         row["stream"],
         row["seq"],
     )
+
+
+async def has_accounts(connection: Connection, customer: int) -> bool:
+    """Whether the customer has ever had an account."""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM accounts WHERE customer = $1)", customer
+    )
+    return found

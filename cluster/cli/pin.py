@@ -1,0 +1,55 @@
+"""``kontor pin`` and ``kontor unpin``: a busy customer gets a Ray actor alone, or returns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from cluster.cli import moves
+from cluster.cli.main import Json, show
+from cluster.cli.moves import Kind, Moves, NoWait
+from persistence import placement
+from persistence.database import Pool
+
+Key = Annotated[str, typer.Argument(help="Customer number, 10 digits.", metavar="CUSTOMER")]
+
+
+def pin(kind: Kind, customer: Key, no_wait: NoWait = False, as_json: Json = False) -> None:
+    """Give one customer a partition, and so a Ray actor, of its own."""
+    key = moves.key_of(kind, customer)
+
+    async def work(pool: Pool) -> tuple[str, Moves]:
+        await moves.must_exist(pool, kind, key)
+        stream = await placement.pin(pool, kind, key)
+        title = f"{key} to {stream}"
+        return stream, await moves.wait(pool, kind, title, no_wait=no_wait, as_json=as_json)
+
+    again = f"kontor pin {kind} {key}"
+    stream, moved = moves.carry_out(work, again=again)
+    _show(kind, key, stream, moved, f"{key} has {stream} alone.", again, as_json)
+
+
+def unpin(kind: Kind, customer: Key, no_wait: NoWait = False, as_json: Json = False) -> None:
+    """Let a pinned customer live beside others again."""
+    key = moves.key_of(kind, customer)
+
+    async def work(pool: Pool) -> tuple[str, Moves]:
+        stream = await placement.unpin(pool, kind, key)
+        title = f"{key} to {stream}"
+        return stream, await moves.wait(pool, kind, title, no_wait=no_wait, as_json=as_json)
+
+    again = f"kontor placement {kind}"
+    stream, moved = moves.carry_out(work, again=again)
+    _show(kind, key, stream, moved, f"{key} lives in {stream} beside others.", again, as_json)
+
+
+def _show(
+    kind: str, key: str, stream: str, moved: Moves, done: str, again: str, as_json: bool
+) -> None:
+    if as_json:
+        found = msgspec.to_builtins(moved)
+        show({"kind": kind, "key": key, "stream": stream, **found, "done": moved.done})
+    else:
+        moves.say(moved, done, again=again)
