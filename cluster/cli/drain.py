@@ -1,13 +1,11 @@
 """``kontor drain`` and ``kontor undrain``: empty a Ray node of partitions before it leaves.
 
-Only the wish is written here; the supervisor in ``kontor up`` follows it.
+The wish is written by ``cluster.nodes``, and the supervisor in ``kontor up`` follows it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
 from typing import Annotated, Final
 
 import msgspec
@@ -15,75 +13,72 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cluster import addresses, nodes, runtime
 from cluster.cli import moves
-from cluster.cli.main import Json, show
+from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import NoWait
-from persistence import supervision
-from persistence.database import OUTAGES, Pool
+from cluster.datafolder import DataFolder
+from cluster.errors import Exit, StartError
+from cluster.nodes import CannotDrain
+from persistence.database import Pool
 from persistence.supervision import NodeRow, UnknownNode
 
-_LOOK_S: Final = 0.3
-_OLD_S: Final = 15.0
+_PATIENCE_S: Final = 600.0
 
 Node = Annotated[str, typer.Argument(help="Name, address, or the first digits of its id.")]
 
 
-def drain(node: Node, no_wait: NoWait = False, as_json: Json = False) -> None:
-    """Move all partitions off a node, and let it have no more."""
+def drain(
+    node: Node,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Only its partitions leave; Ray is not told.")
+    ] = False,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Move all partitions off a node and let it have no more; then tell Ray that it leaves."""
     again = f"kontor drain {node}"
 
     async def work(pool: Pool) -> NodeRow:
-        found = await _found(pool, node)
-        others = [
-            row
-            for row in await supervision.nodes(pool)
-            if row.alive and not row.draining and row.node != found.node
-        ]
-        if not others:
-            moves.refuse(f"No other node could take the partitions of {_name(found)}.")
-        await supervision.wish_drained(pool, found.node, True)
-        return found if no_wait else await _follow(pool, found, quiet=as_json)
+        found = await nodes.drain(pool, node)
+        return found if no_wait else await _follow(pool, found, again, quiet=as_json)
 
-    row = moves.carry_out(work, again=again)
+    row = _carry_out(work, again)
+    empty = row.partitions == 0
+    told = empty and not keep and not no_wait
+    if told:
+        _leave(row)
     if as_json:
-        done = row.partitions == 0
-        show({**msgspec.to_builtins(row), "draining": True, "done": done})
-    elif row.partitions:
-        typer.echo(f"{_name(row)} is being emptied; `{again}` shows how far it is.")
+        show({**msgspec.to_builtins(row), "draining": True, "done": empty, "left": told})
+    elif not empty:
+        typer.echo(f"{row.name} is being emptied; `{again}` goes on watching.")
+    elif told:
+        typer.echo(f"{row.name} has no partitions and gets no more work; it may be stopped.")
     else:
-        typer.echo(f"{_name(row)} has no partitions; it may leave.")
+        typer.echo(f"{row.name} has no partitions; `kontor undrain {node}` takes it back.")
 
 
 def undrain(node: Node, as_json: Json = False) -> None:
-    """Let a node have partitions again."""
+    """Let a node have partitions again, unless Ray was told that it leaves."""
 
     async def work(pool: Pool) -> NodeRow:
-        found = await _found(pool, node)
-        await supervision.wish_drained(pool, found.node, False)
-        return found
+        return await nodes.undrain(pool, node)
 
-    row = moves.carry_out(work, again=f"kontor undrain {node}")
+    row = _carry_out(work, f"kontor undrain {node}")
     if as_json:
         show({**msgspec.to_builtins(row), "draining": False})
     else:
-        typer.echo(f"{_name(row)} may have partitions again.")
+        typer.echo(f"{row.name} may have partitions again.")
 
 
-async def _found(pool: Pool, name: str) -> NodeRow:
+def _carry_out(work: moves.Question[NodeRow], again: str) -> NodeRow:
     try:
-        found = await supervision.find_node(pool, name)
-    except UnknownNode as error:
+        return moves.carry_out(work, again=again, what="The supervisor goes on emptying it")
+    except (UnknownNode, CannotDrain) as error:
         moves.refuse(str(error))
-    if found.seen is not None and time.time() - found.seen.timestamp() > _OLD_S:
-        moves.refuse(f"The supervisor has not seen {_name(found)} lately: is the platform up?")
-    return found
 
 
-def _name(row: NodeRow) -> str:
-    return row.name or row.address
-
-
-async def _follow(pool: Pool, row: NodeRow, *, quiet: bool) -> NodeRow:
+async def _follow(pool: Pool, row: NodeRow, again: str, *, quiet: bool) -> NodeRow:
     """Wait until the supervisor has moved all partitions off the node, or the node is gone."""
     console = Console(stderr=True, highlight=False, quiet=quiet or not sys.stderr.isatty())
     columns = (
@@ -92,13 +87,31 @@ async def _follow(pool: Pool, row: NodeRow, *, quiet: bool) -> NodeRow:
     )  # fmt: skip
     total = row.partitions
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(_name(row), total=total)
-        while row.partitions:
-            await asyncio.sleep(_LOOK_S)
-            try:
-                found = [seen for seen in await supervision.nodes(pool) if seen.node == row.node]
-            except OUTAGES:
-                continue
-            row = found[0] if found else msgspec.structs.replace(row, partitions=0)
-            bar.update(task, completed=max(0, total - row.partitions))
+        task = bar.add_task(row.name, total=total)
+        try:
+            async for now in nodes.progress(pool, row.node, _PATIENCE_S):
+                left = 0 if now.empty else now.partitions
+                row = msgspec.structs.replace(row, partitions=left, alive=now.alive)
+                bar.update(task, completed=max(0, total - left))
+        except TimeoutError:
+            raise StartError(
+                f"{row.name} still has {row.partitions} partitions: is the platform up?"
+                f" The wish stands; `{again}` goes on watching",
+                Exit.NOT_RUNNING,
+            ) from None
     return row
+
+
+def _leave(row: NodeRow) -> None:
+    """Ray's own part: Serve moves its replicas, and nothing more is started there."""
+    if not row.alive:
+        return
+    chosen = settings()
+    platform = addresses.read(chosen)
+    token = DataFolder(chosen.data_dir).path / "ray-token"
+    if token.exists():
+        runtime.apply({"RAY_AUTH_TOKEN_PATH": str(token)})
+    try:
+        nodes.leave(platform.ray, row.node)
+    except CannotDrain as error:
+        raise StartError(str(error), Exit.RAY) from None

@@ -26,6 +26,7 @@ from persistence.database import OUTAGES, Pool
 from persistence.placement import Unknown, placement, under_way
 
 Result = TypeVar("Result")
+Question = Callable[[Pool], Awaitable[Result]]
 
 Kind = Annotated[str, typer.Argument(help="What is hosted: accounts.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait until the slots are there.")]
@@ -98,7 +99,9 @@ async def must_exist(pool: Pool, kind: str, key: str) -> None:
         refuse(f"There is no customer {key}.")
 
 
-def carry_out(question: Callable[[Pool], Awaitable[Result]], *, again: str) -> Result:
+def carry_out(
+    question: Question[Result], *, again: str, what: str = "The move goes on by itself"
+) -> Result:
     """Put a question to the database; Ctrl-C leaves what was wished for going on, and says so."""
     from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
 
@@ -107,7 +110,7 @@ def carry_out(question: Callable[[Pool], Awaitable[Result]], *, again: str) -> R
     except Unknown as error:
         refuse(str(error))
     except KeyboardInterrupt:
-        typer.echo(f"kontor: The move goes on by itself; `{again}` shows it again.", err=True)
+        typer.echo(f"kontor: {what}; `{again}` shows it again.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except OUTAGES as error:
         raise StartError(
