@@ -22,7 +22,7 @@ import psutil
 
 from cluster.datafolder import DataFolder
 from cluster.errors import Exit, StartError
-from cluster.processes import end_all, instance_of, leftovers, wait_until
+from cluster.processes import instance_of, leftovers, wait_until
 from cluster.servers import embedded_postgres
 
 START_TIMEOUT_S = 120
@@ -149,9 +149,15 @@ class Running:
         return found
 
     def kill(self) -> None:
-        """Kill all of its processes at once."""
-        end_all(self.processes(), grace_s=0)
+        """Kill all of its processes at once, the first of them first: it would start others."""
+        victims = self.processes()
+        if self._process is not None:
+            self._process.kill()
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
         self.stop()
+        psutil.wait_procs(victims, timeout=5)
 
     def processes(self) -> list[psutil.Process]:
         """Living processes of the platform, itself included."""
