@@ -1,7 +1,7 @@
 """A Ray cluster of several nodes on this machine, with partitions, a supervisor and load.
 
 Run as a program by ``test_nodes``, because Ray reads its flags once in a process. It loses nodes,
-freezes one, empties one, and prints as JSON what it saw.
+freezes one, empties one, and writes as JSON what it saw.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -243,14 +244,20 @@ async def scenario(cluster: Any, database_url: str) -> dict[str, Any]:
     report = await books.check(pool)
     seen["books"] = report.ok
     seen["findings"] = report.findings[:5]
-    seen["events"] = [f"{event.event} {event.stream}: {event.what}" for event in supervisor.events]
+    seen["events"] = [
+        f"{event.event} {event.stream} on {event.node and event.node[:8]}: {event.what}"
+        for event in supervisor.events
+    ]
     await client.close()
     await pool.close()
     return seen
 
 
 def main() -> None:
-    """Start a cluster of three small nodes and play on it; argument: the database's URL."""
+    """Start a cluster of three small nodes and play on it.
+
+    Arguments: the database's URL, and the file for what was seen.
+    """
     runtime.apply({**runtime.CLUSTER_FLAGS, **runtime.FLAGS, "RAY_AUTH_MODE": "disabled"})
     os.environ["RAY_AUTH_MODE"] = "disabled"
     import ray
@@ -271,7 +278,7 @@ def main() -> None:
     )
     try:
         seen = asyncio.run(scenario(cluster, sys.argv[1]))
-        sys.stdout.write(json.dumps(seen, indent=1))
+        Path(sys.argv[2]).write_text(json.dumps(seen, indent=1))
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -54,6 +54,7 @@ class Town:
         self.crash_at = -1
         self.calls = 0
         self.broken = False
+        self.slow = False
         self.spares: list[str] = []
         self.pids = 0
 
@@ -83,6 +84,8 @@ class Town:
         if actor is None or self.broken:
             self.actors.pop(name, None)
             return Answer("gone")
+        if actor.state == "starting" and self.slow:
+            return Answer("silent")
         if actor.state == "starting":
             actor.epoch = await self.take_epoch(actor.stream)
             actor.state = "running"
@@ -347,10 +350,11 @@ async def test_a_drained_node_is_emptied_and_the_new_one_runs_first(scene: Scene
     await spread_over(scene, A, B)
     (old,) = [n for n, actor in scene.town.actors.items() if actor.node == B.node]
     await supervision.wish_drained(scene.pool, B.node, True)
-    await scene.supervisor.look()
+    scene.town.slow = True
+    await scene.look(5)
     assert len(scene.town.actors) == 3  # the old one takes commands until the new one can
     assert not scene.town.actors[old].stopped
-    scene.clock.now += 1
+    scene.town.slow = False
     await scene.look(4)
     assert {actor.node for actor in scene.town.actors.values()} == {A.node}
     assert [name for name, _ in scene.town.ended] == [old]
