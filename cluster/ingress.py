@@ -46,6 +46,17 @@ def prepare(*, host: str, port: int, every_node: bool) -> None:
     )
 
 
+def found() -> bool:
+    """Whether the cluster serves pages already: Serve outlives the process that started it."""
+    import ray
+
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return False
+    return True
+
+
 def run(config: AppConfig, *, replicas: int) -> None:
     """Start the application's replicas and wait until all answer."""
     from ray import serve

@@ -74,7 +74,8 @@ class Platform:
         self.claimed = True
         logs.configure(self.data.logs, settings.log_level, console=True)
         self._end_remains()
-        ports.demand(settings.port, settings.host, "KONTOR_PORT")
+        if settings.ray_address is None:
+            ports.demand(settings.port, settings.host, "KONTOR_PORT")
         os.environ[MARKER] = self.instance
         os.environ[logs.FOLDER_VARIABLE] = str(self.data.logs)
         os.environ[logs.LEVEL_VARIABLE] = settings.log_level
@@ -84,6 +85,8 @@ class Platform:
             bring_up_to_date(database_url)
         with self._step("Ray"):
             self._start_ray()
+        if settings.ray_address is not None and not self._found_serving():
+            ports.demand(settings.port, settings.host, "KONTOR_PORT")
         assert self.addresses is not None
         self.config = app_config(
             settings, self.data, database_url, redis_url, self.addresses.dashboard
@@ -211,6 +214,12 @@ class Platform:
     async def _open_pool(self) -> Pool:
         assert self.config is not None
         return await open_pool(self.config.database_url, name="kontor platform", size_max=4)
+
+    def _found_serving(self) -> bool:
+        """Whether the pages of a killed platform are still served by this cluster."""
+        from cluster import ingress
+
+        return ingress.found()
 
     def _prepare_ingress(self) -> None:
         from cluster import ingress

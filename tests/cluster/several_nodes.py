@@ -27,6 +27,8 @@ STREAMS = 3
 CUSTOMERS = 60
 WORKERS = 12
 PATIENCE_S = 60.0
+NOTICED_S = 6.0
+"""By then whatever happened to a node has been noticed."""
 
 
 class Load:
@@ -72,13 +74,11 @@ class Load:
         self.gaps[stream] = max(self.gaps.get(stream, 0.0), now - self.last.get(stream, now))
         self.last[stream] = now
 
-    async def pause(self, since: float) -> float:
-        """Wait until every stream has answered after ``since``; its longest silence."""
-        self.gaps.clear()
+    async def answered(self, since: float) -> None:
+        """Wait until every stream has answered after ``since``."""
         async with asyncio.timeout(PATIENCE_S):
             while len([at for at in self.last.values() if at > since]) < STREAMS:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        return max(self.gaps.values())
 
 
 class Scenario:
@@ -120,10 +120,12 @@ class Scenario:
     async def fault(self, name: str, do: Callable[[], None]) -> None:
         """Let it happen under load; note the longest pause of a partition."""
         await self.until("rest", self.steady)
-        at = time.monotonic()
+        self.load.gaps.clear()
         do()
-        self.seen[f"{name}_pause_s"] = round(await self.load.pause(at), 2)
+        await asyncio.sleep(NOTICED_S)
         await self.until(f"rest after {name}", self.steady)
+        await self.load.answered(time.monotonic())
+        self.seen[f"{name}_pause_s"] = round(max(self.load.gaps.values()), 2)
 
     async def lose(self, node: Any) -> None:
         """kill -9 of everything on a node at once."""
@@ -164,14 +166,13 @@ class Scenario:
         self.seen["head_refused"] = refused
         at = time.monotonic()
         await nodes.drain(pool, node[:12])
-        await asyncio.sleep(0.2)
         self.load.gaps.clear()
         steps = [p.partitions async for p in nodes.progress(pool, node, PATIENCE_S)]
         self.seen["drained_after_s"] = round(time.monotonic() - at, 2)
         self.seen["drain_steps"] = steps
-        await self.load.pause(time.monotonic())
-        self.seen["drain_pause_s"] = round(max(self.load.gaps.values()), 2)
         await self.until("rest after the drain", self.steady)
+        await self.load.answered(time.monotonic())
+        self.seen["drain_pause_s"] = round(max(self.load.gaps.values()), 2)
         self.seen["drained_left"] = len(self.actors(node))
 
 
@@ -212,7 +213,7 @@ async def scenario(cluster: Any, database_url: str) -> dict[str, Any]:
     await prepare_streams(pool, KIND, STREAMS)
     recipe = accounts_recipe(database_url=database_url, redis_url=None, policy=Policy({}, {}))
     hosts = RayHosts(recipe, runtime.NAMESPACE)
-    supervisor = Supervisor(pool, KIND, hosts, Limits(spread_after_s=2.0))
+    supervisor = Supervisor(pool, KIND, hosts, Limits(spread_after_s=5.0))
     assert await supervisor.bring_up(PATIENCE_S)
     watching = asyncio.create_task(supervisor.run())
     client = await AccountsClient.connect(database_url, name="load")
