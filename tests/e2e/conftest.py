@@ -42,16 +42,22 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A platform of the tests' own."""
+    started = Running(tmp_path_factory.mktemp("e2e") / "var")
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="package")
+def platform(request: pytest.FixtureRequest) -> str:
     """The address of a running platform."""
     given = os.environ.get("KONTOR_E2E_URL")
     if given:
-        yield given.rstrip("/")
-        return
-    running = Running(tmp_path_factory.mktemp("e2e") / "var")
-    running.start()
-    yield f"http://localhost:{running.port}"
-    running.stop()
+        return given.rstrip("/")
+    running: Running = request.getfixturevalue("running")
+    return f"http://localhost:{running.port}"
 
 
 OpenBrowser = Callable[..., BrowserContext]
