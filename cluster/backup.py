@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 
-from cluster.backup_folder import FORMAT, Backup, BackupFolder, Manifest
+from cluster.backup_folder import FORMAT, Backup, BackupFolder, Manifest, read_manifest
 from cluster.backup_verify import verify
 from cluster.embedded import postgres_binaries
 from cluster.errors import Exit, StartError
@@ -77,8 +78,8 @@ def make(source: Source, folder: BackupFolder, tell: Tell) -> Backup:
 
 def _check_same(folder: BackupFolder, system: str) -> None:
     """Backups of two databases in one folder would mix up their logs."""
-    others = folder.backups() if folder.path.is_dir() else []
-    if others and others[-1].manifest.system != system:
+    others = folder.paths() if folder.path.is_dir() else []
+    if others and read_manifest(others[-1]).system != system:
         raise StartError(
             f"{folder.path} holds backups of another database: choose another folder", Exit.BACKUP
         )
@@ -215,7 +216,8 @@ class Follower:
 
     def start(self, *, timeout_s: float = 30.0) -> None:
         """Begin, and return once the log is streaming."""
-        self._run.mkdir(mode=0o700, parents=True)
+        for path in (self._run.parent.parent, self._run.parent, self._run):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._thread.start()
         for _ in range(int(timeout_s / 0.1)):
             self.check()
@@ -266,6 +268,11 @@ class Follower:
         if self._thread.ident is not None:
             self._thread.join(20)
 
+    def discard(self) -> None:
+        """End, and keep nothing: there is no base backup that the log belongs to."""
+        self.stop()
+        shutil.rmtree(self._run, ignore_errors=True)
+
     def _receive(self) -> None:
         """Run the receiver, again and again when Postgres was away."""
         errors = self._run / "errors.txt"
@@ -302,8 +309,8 @@ class Follower:
 def following(source: Source, run: Path, *, synchronous: bool) -> Iterator[Follower]:
     """A follower that has begun, and is ended whatever happens."""
     follower = Follower(source, run, synchronous=synchronous)
-    follower.start()
     try:
+        follower.start()
         yield follower
     finally:
         follower.stop()

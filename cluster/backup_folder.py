@@ -120,35 +120,33 @@ class BackupFolder:
         _sync(self.path)
         return Backup(final, manifest)
 
-    def backups(self) -> list[Backup]:
-        """All complete backups, oldest first; raises ``StartError`` for one that is not usable."""
+    def paths(self) -> list[Path]:
+        """All complete backups, oldest first."""
         if not self.path.is_dir():
             raise StartError(f"There is no folder {self.path}", Exit.BACKUP)
-        return [
-            Backup(path, read_manifest(path))
-            for path in sorted(self.path.iterdir())
-            if _NAME.fullmatch(path.name)
-        ]
+        return [path for path in sorted(self.path.iterdir()) if _NAME.fullmatch(path.name)]
 
     def choose(self, until: datetime | None = None) -> Backup:
-        """The newest backup, or the newest that had ended at ``until``."""
+        """The newest backup, or the newest that had ended at ``until``.
+
+        Raises ``StartError`` when there is none, or it says of itself what cannot be used.
+        """
         if (self.path / "manifest.json").is_file():
             return Backup(self.path, read_manifest(self.path))
-        found = self.backups()
+        found = self.paths()
         if not found:
             half = len(list(self.path.glob(f"*{PARTIAL}")))
             rest = f", only {half} that was broken off" if half else ""
             raise StartError(f"{self.path} holds no complete backup{rest}", Exit.BACKUP)
-        if until is None:
-            return found[-1]
-        early = [backup for backup in found if backup.manifest.ended <= until]
-        if not early:
-            first = f"{found[0].manifest.ended:%Y-%m-%d %H:%M:%S}"
-            raise StartError(
-                f"The oldest backup in {self.path} ended at {first} UTC, after the time asked for",
-                Exit.BACKUP,
-            )
-        return early[-1]
+        for path in reversed(found):
+            backup = Backup(path, read_manifest(path))
+            if until is None or backup.manifest.ended <= until:
+                return backup
+        first = f"{backup.manifest.ended:%Y-%m-%d %H:%M:%S}"
+        raise StartError(
+            f"The oldest backup in {self.path} ended at {first} UTC, after the time asked for",
+            Exit.BACKUP,
+        )
 
     def segments(self) -> dict[str, Path]:
         """The write-ahead log of all runs by the name that Postgres asks for.
@@ -169,19 +167,18 @@ class BackupFolder:
 
     def prune(self, keep: int) -> list[Path]:
         """Remove all but the newest ``keep`` backups, and the log that only the others need."""
-        found = self.backups()
-        removed = [backup.path for backup in found[:-keep]]
+        found = self.paths()
+        removed, kept = found[:-keep], found[-keep:]
         for path in removed:
             # By its name it does not count any more, even if removing it is broken off.
             gone = path.with_name(path.name + PARTIAL)
             path.rename(gone)
             shutil.rmtree(gone)
-        oldest = found[-keep:][0]
-        first = oldest.manifest.wal_first
+        first = min(read_manifest(path).wal_first[8:] for path in kept)
         for run in self.wal.iterdir() if self.wal.is_dir() else []:
             for path in run.iterdir():
                 segment = _SEGMENT.fullmatch(path.name)
-                if segment is not None and segment[1][8:] < first[8:]:
+                if segment is not None and segment[1][8:] < first:
                     path.unlink()
             if not any(run.iterdir()):
                 run.rmdir()

@@ -31,6 +31,8 @@ from cluster.processes import (
 )
 
 _START_TIMEOUT_S: Final = 60.0
+_LAST_LINES: Final = 200
+_NOT_YET: Final = "not yet accepting connections"
 _OWNER: Final = "kontor"
 DATABASE: Final = "kontor"
 
@@ -194,8 +196,19 @@ class EmbeddedPostgres:
                 break
             # Sessions of a killed server may hold its shared memory for a moment.
             wait_until(lambda: False, timeout_s=0.1)
-        last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
-        raise StartError(f"Postgres does not start: {last} (see {self._log})", Exit.EMBEDDED)
+        raise StartError(
+            f"Postgres does not start: {self._last_words()} (see {self._log})", Exit.EMBEDDED
+        )
+
+    def _last_words(self) -> str:
+        """What the log gives as the reason, or its last line."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
+        fatal = [
+            line
+            for line in lines
+            if ("FATAL: " in line or "PANIC: " in line) and _NOT_YET not in line
+        ]
+        return ([*lines, *fatal] or ["no reason is known"])[-1]
 
     def _ready(self) -> bool:
         """Postgres writes its pid and its state into this file."""

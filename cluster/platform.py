@@ -40,6 +40,7 @@ HAPROXY_METRICS_PORT: Final = 9101
 HAPROXY_STATS_PORT: Final = 8404
 FALLBACK_PORTS: Final = (8500, 9500)
 _WATCH_S: Final = 0.05
+_AGAIN_S: Final = 1.0
 _PARTITIONS_START_S: Final = 60.0
 _PARTITION_STOP_S: Final = 5.0
 
@@ -259,14 +260,23 @@ class Platform:
         await asyncio.gather(self._watch_servers(), self._supervise())
 
     async def _watch_servers(self) -> None:
+        """Start servers that died, again and again: a full disk may have room later."""
+        died: dict[str, float] = {}
         while True:
             for server in (self.postgres, self._redis, self._control):
-                if server is not None and not server.alive():
-                    name = type(server).__name__
+                if server is None or server.alive():
+                    continue
+                name = type(server).__name__
+                if name not in died:
+                    died[name] = time.monotonic()
                     log.error("server_died", server=name)
-                    started = time.monotonic()
+                try:
                     server.restart()
-                    seconds = round(time.monotonic() - started, 3)
+                except StartError as error:
+                    log.error("server_does_not_start", server=name, error=str(error))
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    seconds = round(time.monotonic() - died.pop(name), 3)
                     log.warning("server_restarted", server=name, seconds=seconds)
             await asyncio.sleep(_WATCH_S)
 

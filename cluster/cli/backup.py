@@ -70,8 +70,12 @@ def backup(
             return
         run = place.wal / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         with work.following(source, run, synchronous=synchronous) as follower:
-            with _progress() as tell:
-                made = work.make(source, place, tell)
+            try:
+                with _progress() as tell:
+                    made = work.make(source, place, tell)
+            except BaseException:
+                follower.discard()
+                raise
             _finish(place, made, keep, as_json)
             follower.hold_commits()
             _follow(follower, as_json)

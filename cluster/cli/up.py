@@ -72,7 +72,7 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
 
 
 async def _run(platform: Platform) -> None:
-    """Watch over the platform until a signal comes or a server cannot be brought back."""
+    """Watch over the platform until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

@@ -204,8 +204,8 @@ def quietly(what: str, done: int, total: int) -> None:
 
 def only(folder: Path) -> Path:
     """The one backup in a folder."""
-    (backup,) = BackupFolder(folder).backups()
-    return backup.path
+    (path,) = BackupFolder(folder).paths()
+    return path
 
 
 def change_manifest(folder: Path, **fields: Any) -> None:
@@ -404,6 +404,7 @@ def test_commits_wait_for_the_folder_and_can_be_let_go(original: Path, tmp_path:
         with following(source, tmp_path / "wal" / "run", synchronous=True) as receiver:
             receiver.hold_commits()
             add_turn(url, 100)
+            make(source, BackupFolder(tmp_path), quietly)
             process = receiver._process
             assert process is not None
             os.kill(process.pid, signal.SIGSTOP)
@@ -412,12 +413,16 @@ def test_commits_wait_for_the_folder_and_can_be_let_go(original: Path, tmp_path:
             os.kill(process.pid, signal.SIGCONT)
         assert waiting
         add_turn(url, 101)
+    # What is restored waits for nobody, whatever the original did.
+    assert bring_back(tmp_path, tmp_path / "new").journal["tests/0"] >= 100
+    with database(settings(tmp_path / "new")) as url:
+        assert not asyncio.run(_commit_waits(url))
 
 
 async def _commit_waits(url: str) -> bool:
     async with connection(url, name="tests") as conn:
         try:
-            await asyncio.wait_for(conn.execute("CREATE TABLE waits ()"), 1.0)
+            await asyncio.wait_for(conn.execute(f"CREATE TABLE w{os.urandom(4).hex()} ()"), 1)
         except TimeoutError:
             return True
     return False
