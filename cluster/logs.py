@@ -1,7 +1,7 @@
 """Logs: JSON lines in ``log/`` of the data folder, readable text on the console, no secrets.
 
 The same set-up serves the platform's own process (``configure``) and Ray's workers
-(``configure_worker``, which Ray calls in each of them and which is told where by the environment).
+(``configure_worker``, see ``cluster.worker``), which are told where by the environment.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def _options() -> dict[str, Any]:
     return {
         "log_to_driver": False,
         "logging_level": logging.WARNING,
-        "runtime_env": {"worker_process_setup_hook": "cluster.logs.configure_worker"},
+        "runtime_env": {"worker_process_setup_hook": "cluster.worker.prepare"},
     }
 
 

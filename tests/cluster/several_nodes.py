@@ -275,7 +275,7 @@ def main() -> None:
         namespace=runtime.NAMESPACE,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"worker_process_setup_hook": "cluster.logs.configure_worker"},
+        runtime_env={"worker_process_setup_hook": "cluster.worker.prepare"},
     )
     try:
         seen = asyncio.run(scenario(cluster, sys.argv[1]))
