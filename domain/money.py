@@ -65,7 +65,7 @@ def parse_amount(text: str, currency: str) -> int:
     exponent = CURRENCIES[currency].exponent
     if len(fraction) > exponent:
         raise AmountError("too_many_decimals", f"{currency} has {exponent} decimals.")
-    amount = int(whole) * CURRENCIES[currency].scale + int(fraction.ljust(exponent, "0") or "0")
+    amount = int(whole + fraction.ljust(exponent, "0"))
     if amount > AMOUNT_MAX:
         raise AmountError("amount_too_large", "The amount is larger than one movement may be.")
     return amount

@@ -120,7 +120,7 @@ def _linked(legs: list[Transfer]) -> LinkedTransfers:
 
 def _refused(item: BatchTransfer, outcome: Transfer | Rejection) -> BatchResult:
     """What is said if no reply comes: the rejection, or that another of the group was refused."""
-    if isinstance(outcome, Rejection):
+    if type(outcome) is Rejection:
         return BatchResult(item.id, "rejected", "", outcome.code)
     return BatchResult(item.id, "rejected", outcome.id.hex(), Code.LINKED_FAILED)
 
