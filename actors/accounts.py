@@ -8,7 +8,7 @@ from typing import Any, Final
 from actors.durable.actor import ActorConfig, DurableActor
 from actors.durable.client import DurableClient
 from actors.durable.hosts import Recipe
-from actors.durable.partition import Options, Projection
+from actors.durable.options import Options, Projection
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
 from actors.live import LivePublisher

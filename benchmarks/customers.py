@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from actors.durable.partition import Options as PartitionOptions
+from actors.durable.options import Options as PartitionOptions
 from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition
 from cluster.chaos.running import a_platform
 from domain.accounts.commands import CustomerView, ReadCustomer
@@ -31,7 +31,7 @@ Progress = Callable[[str], None]
 Advance = Callable[[int, str], None]
 
 _AT_ONCE: Final = 2_000
-_ALL: Final = 1_000_000_000
+_ALL: Final = 1_000_000_000_000
 _JOBS_S: Final = 3.0
 """The background jobs of the gateways have had their turn by then."""
 
@@ -83,7 +83,7 @@ async def _memory(database_url: str, options: Options) -> dict[str, Any]:
     """Resident memory before and after customers are loaded, and after they are dropped."""
     pool = await open_pool(database_url, name="bench", size_max=2)
     local = LocalPartition(pool)
-    await local.start(PartitionOptions(entities_max=_ALL))
+    await local.start(PartitionOptions(memory_bytes_max=_ALL))
     numbers = [FIRST_CUSTOMER + n for n in range(options.touched)]
     await _read(local, numbers[:_AT_ONCE])
     before = _resident()

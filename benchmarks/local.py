@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from actors.accounts import KIND, accounts_codec
 from actors.durable.local import LocalPartitions
-from actors.durable.partition import Options, Partition
+from actors.durable.options import Options
+from actors.durable.partition import Partition
 from actors.durable.routing import slot_of
 from cluster.embedded import EmbeddedPostgres
 from cluster.processes import instance_of, runtime_folder

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.durable.partition import Options as PartitionOptions
+from actors.durable.options import Options as PartitionOptions
 from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition
 from persistence.database import open_pool
 
@@ -55,7 +55,7 @@ async def _recover(local: LocalPartition, customers: int, turn: int) -> dict[str
         await local.pay(
             [(FIRST_CUSTOMER + p, FIRST_CUSTOMER + (p + 1) % customers) for p in places]
         )
-    rows = local.partition.committed_seq - local.partition.checkpoint_seq
+    rows = local.partition.scribe.committed_seq - local.partition.scribe.checkpoint_seq
     await local.kill()
     started = time.perf_counter()
     await local.start(unsaved)

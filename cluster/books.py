@@ -14,8 +14,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from actors.accounts import KIND, accounts_codec
+from actors.durable.items import Entity
+from actors.durable.memory import MOVED, Imbalance
 from actors.durable.replay import Replay
-from actors.durable.turn import MOVED, Entity, Imbalance, Workspace
+from actors.durable.turn import Workspace
 from domain.accounts.commands import AccountStatus, Credit, TransferStatus
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy

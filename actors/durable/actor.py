@@ -23,7 +23,8 @@ from actors.durable.channel import (
     NoAnswer,
 )
 from actors.durable.metrics import PartitionMetrics
-from actors.durable.partition import Options, Partition, Projection
+from actors.durable.options import Options, Projection
+from actors.durable.partition import Partition
 from actors.durable.records import Codec
 from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
 from domain.durable import Machine

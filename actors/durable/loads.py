@@ -14,7 +14,7 @@ class Loads:
         self.total = 0.0
         """Commands per second in the last window."""
         self._counts: dict[int, int] = {}
-        self._rates: dict[int, float] = {}
+        self._busy: dict[int, float] = {}
         self._since: float | None = None
 
     def count(self, slot: int) -> None:
@@ -27,11 +27,11 @@ class Loads:
             self._since = now
         elapsed = now - self._since
         if elapsed >= WINDOW_S:
-            self._rates = {slot: count / elapsed for slot, count in self._counts.items()}
-            self.total = sum(self._rates.values())
+            self._busy = {slot: count / elapsed for slot, count in self._counts.items()}
+            self.total = sum(self._busy.values())
             self._counts = {}
             self._since = now
 
     def rates(self) -> list[tuple[int, float]]:
         """Commands per second by slot, where there were any."""
-        return [(slot, round(rate, 2)) for slot, rate in sorted(self._rates.items())]
+        return [(slot, round(rate, 2)) for slot, rate in sorted(self._busy.items())]

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.durable.channel import NoAnswer
-from actors.durable.partition import Interrupted, Options, Partition, Projection
+from actors.durable.intake import Interrupted
+from actors.durable.options import Options, Projection
+from actors.durable.partition import Partition
 from actors.durable.records import Codec
 from actors.durable.routing import SlotMap
 from domain.durable import Machine

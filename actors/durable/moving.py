@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from actors.durable.items import Item, Request
 from actors.durable.records import Adopted, Codec, Moving, Released, Split
 from actors.durable.routing import slot_of
-from actors.durable.turn import Item, Request, Workspace
+from actors.durable.turn import Workspace
 from persistence.database import OUTAGES
-from persistence.journal import Fenced, Journal, Look, Statement, adoption, splitting
+from persistence.journal import Fenced, Journal, Look, Statement
+from persistence.turns import adoption, splitting
 
 if TYPE_CHECKING:
-    from actors.durable.partition import Options
+    from actors.durable.options import Options
 
 log = structlog.get_logger(__name__)
 
@@ -163,15 +165,15 @@ class Mover:
         self._look.arrivals.clear()
         return splits, arrivals
 
-    def statements(self, moved: Sequence[Moving]) -> list[Statement]:
-        """The rows of a turn that takes slots in or splits them."""
-        adopted = [(moving.origin, moving.seq) for moving in moved if type(moving) is Adopted]
-        splits = [(moving.key, moving.slot) for moving in moved if type(moving) is Split]
-        assert not any(type(moving) is Released for moving in moved)
-        statements = []
-        if adopted:
-            statements.append(adoption(adopted))
-        if splits:
-            stream = self._journal.stream
-            statements.append(splitting(self._journal.kind, stream, splits))
-        return statements
+
+def arrivals(journal: Journal, moved: Sequence[Moving]) -> list[Statement]:
+    """The rows of a turn that takes slots in or splits them."""
+    adopted = [(moving.origin, moving.seq) for moving in moved if type(moving) is Adopted]
+    splits = [(moving.key, moving.slot) for moving in moved if type(moving) is Split]
+    assert not any(type(moving) is Released for moving in moved)
+    statements = []
+    if adopted:
+        statements.append(adoption(adopted))
+    if splits:
+        statements.append(splitting(journal.kind, journal.stream, splits))
+    return statements

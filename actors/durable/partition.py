@@ -10,32 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import asyncpg
 import msgspec
 import structlog
 
+from actors.durable.intake import Intake, Interrupted
+from actors.durable.items import Item, Request, Turn
 from actors.durable.loads import Loads
+from actors.durable.memory import Imbalance
 from actors.durable.moving import Mover
+from actors.durable.options import Options, Projection, Statistics
 from actors.durable.post import Deliver, Post
 from actors.durable.records import Codec, Shipment
-from actors.durable.routing import Router, slot_of
-from actors.durable.turn import (
-    STALE,
-    Batch,
-    Confirmed,
-    Imbalance,
-    Incoming,
-    Item,
-    Request,
-    Turn,
-    Workspace,
-)
-from domain.durable import Machine, Moved, Rejection, Unavailable
-from persistence.database import Pool
+from actors.durable.recovery import load, recover
+from actors.durable.rhythm import Rhythm
+from actors.durable.routing import Router
+from actors.durable.scribe import Scribe
+from actors.durable.turn import STALE, Workspace
+from domain.durable import Machine, Unavailable
+from persistence.database import OUTAGES
 from persistence.journal import (
     Checkpoint,
     Corrupt,
@@ -43,94 +38,13 @@ from persistence.journal import (
     Journal,
     JournalRow,
     Release,
-    Statement,
     WishChanged,
-    row_hash,
-    timers,
 )
 
 log = structlog.get_logger(__name__)
 
 _WORTH_ITEMS: Final = 128
 _DUE_MAX: Final = 500
-_FRESH_S: Final = 1.0
-_REST: Final = 20
-_OUTAGES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
-"""What a database that cannot be reached looks like."""
-
-
-class Projection(Protocol):
-    """A context's own tables, written in the turn."""
-
-    async def known(self, pool: Pool, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
-        """Fingerprint and first answer of those ids that were seen before."""
-
-    def remembers(self, reply: Any) -> bool:
-        """Whether the context's own rows tell this answer again."""
-
-    def statements(
-        self,
-        at_us: int,
-        stream: str,
-        seq: int,
-        events: Sequence[tuple[str, Any]],
-        commands: Sequence[tuple[bytes, bytes, bytes]],
-    ) -> list[Statement]:
-        """The rows of one turn."""
-
-
-class Options(msgspec.Struct, frozen=True):
-    """Bounds of a partition: in seconds, items, entities.
-
-    A checkpoint is due after ``checkpoint_interval_s``, but not before 20 times as long as the
-    last one took, unless ``checkpoint_interval_max_s`` or ``checkpoint_events_max`` are over.
-    ``leave_timeout_s`` is how long customers of slots that are to move may have to wait for what
-    is on its way before the move is given up for now; ``unsettled_max`` how many messages may
-    have been sent since the oldest that has no outcome.
-    """
-
-    checkpoint_interval_s: float = 5.0
-    checkpoint_interval_max_s: float = 20.0
-    checkpoint_events_max: int = 500_000
-    leave_timeout_s: float = 1.0
-    leave_again_s: float = 2.0
-    unsettled_max: int = 250_000
-    turn_items_max: int = 10_000
-    inbox_items_max: int = 100_000
-    entities_max: int = 200_000
-
-
-class Statistics(msgspec.Struct):
-    """Counters since this incarnation started."""
-
-    turns: int = 0
-    commands: int = 0
-    commit_seconds: float = 0.0
-    checkpoints: int = 0
-    recoveries: int = 0
-    recovery_seconds: float = 0.0
-    released: int = 0
-    adopted: int = 0
-    timers: int = 0
-
-
-class Interrupted(Exception):
-    """The partition dropped its memory: the outcome of what was under way is unknown."""
-
-
-async def _or_unavailable(future: asyncio.Future[list[Any]], size: int) -> list[Any]:
-    try:
-        return await future
-    except Interrupted:
-        return [Unavailable("interrupted")] * size
-
-
-def _resolver(future: asyncio.Future[list[Any]]) -> Callable[[list[Any]], None]:
-    def resolve(replies: list[Any]) -> None:
-        if not future.done():
-            future.set_result(replies)
-
-    return resolve
 
 
 class Partition:
@@ -156,9 +70,6 @@ class Partition:
         self.statistics = Statistics()
         self.state = "starting"
         self.reason = ""
-        self.seq = 0
-        self.committed_seq = 0
-        self.checkpoint_seq = 0
         self._machine = machine
         self._codec = codec
         self._projection = projection
@@ -168,20 +79,19 @@ class Partition:
         self._clock = clock
         self._published = published
         self._endpoint = endpoint
-        self._hash = b""
-        self._inbox: deque[Item] = deque()
         self._loads = Loads()
         self._mover = Mover(journal, codec, options, nudge)
-        self._hurry = False
+        self._rhythm = Rhythm(options)
+        self.scribe = Scribe(journal, codec, projection)
         self._firing = False
         self._wake = asyncio.Event()
+        self._intake = Intake(self._wake)
+        self._inbox = self._intake.items
         self._ready = asyncio.Event()
         self._commit: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
-        self._waiting: dict[asyncio.Future[list[Any]], None] = {}
-        self._checkpointed_at = 0.0
-        self._saving_s = 0.0
-        self._events = 0
+        self._rested_at = 0.0
+        self._resting = False
         self._at = 0
         self._stopping = False
         self._ended: asyncio.Event | None = None
@@ -201,26 +111,11 @@ class Partition:
 
     def submit(self, commands: Sequence[Any]) -> Awaitable[list[Any]]:
         """Put commands in the queue at once; await the result for their replies."""
-        future = self._waiter()
         if refused := self._refuses(len(commands)):
-            future.set_result([refused] * len(commands))
-            return future
+            return _at_once([refused] * len(commands))
         if not commands:
-            future.set_result([])
-            return future
-        batch = Batch(len(commands), _resolver(future))
-        machine, work = self._machine, self._work
-        for index, command in enumerate(commands):
-            key = machine.key(command)
-            slot = work.slot(key)
-            if not work.slots[slot] and slot not in self._mover.departing:
-                batch.gone.add(slot)
-                batch.answer(index, Moved(slot))
-                continue
-            identities = machine.identities(command)
-            self._inbox.append(Request(batch, index, key, slot, command, identities))
-        self._wake.set()
-        return _or_unavailable(future, len(commands))
+            return _at_once([])
+        return self._intake.commands(commands, self._work, self._mover.departing)
 
     async def receive(self, shipment: Shipment[Any]) -> list[Any]:
         """Take messages of another partition; their outcomes, in order, once durable.
@@ -230,13 +125,7 @@ class Partition:
         await self._ready.wait()
         if self._refuses(0):
             raise Interrupted(self.state)
-        messages = shipment.messages
-        future = self._waiter()
-        batch = Batch(len(messages), _resolver(future))
-        for index, message in enumerate(messages):
-            self._inbox.append(Incoming(batch, index, shipment.origin, shipment.low, message))
-        self._wake.set()
-        outcomes = await future
+        outcomes = await self._intake.shipment(shipment)
         if STALE in outcomes:
             raise Interrupted("stale")
         return outcomes
@@ -262,24 +151,19 @@ class Partition:
             "private": self._work.private_keys(),
             "load": round(self._loads.total, 1),
             "entities": len(self._work.entities),
+            "packed": sum(map(len, self._work.packed.values())),
             "epoch": self.journal.epoch,
-            "position": self.committed_seq,
-            "lag": self.seq - self.committed_seq,
-            "since_checkpoint": self.committed_seq - self.checkpoint_seq,
+            "position": self.scribe.committed_seq,
+            "lag": self.scribe.seq - self.scribe.committed_seq,
+            "since_checkpoint": self.scribe.committed_seq - self.scribe.checkpoint_seq,
             "queue": len(self._inbox),
             "in_transit": len(self._work.partition.outbox),
-            "checkpoint_age_s": round(time.monotonic() - self._checkpointed_at, 1),
+            "checkpoint_age_s": round(time.monotonic() - self._rhythm.begun_at, 1),
             "books": self._work.books(),
             "entity_sums": dict(self._work.partition.entities),
             "house": {name: dict(sums) for name, sums in self._work.partition.house.items()},
             **msgspec.to_builtins(self.statistics),
         }
-
-    def _waiter(self) -> asyncio.Future[list[Any]]:
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = None
-        future.add_done_callback(lambda done: self._waiting.pop(done, None))
-        return future
 
     def _refuses(self, size: int) -> Unavailable | None:
         if self.state in {"halted", "fenced", "stopped"} or self._stopping:
@@ -322,7 +206,7 @@ class Partition:
                 # Whatever went wrong, memory may be ahead of the journal: read it back.
                 self.state = "recovering"
                 self._ready.clear()
-                expected = isinstance(error, (*_OUTAGES, WishChanged))
+                expected = isinstance(error, (*OUTAGES, WishChanged))
                 log.warning(
                     "partition recovers",
                     stream=self.journal.stream,
@@ -350,6 +234,10 @@ class Partition:
             self._wake.clear()
             self._collect()
             self._move_on()
+            if self._resting and self._commit is None and self._saving is None:
+                # Whatever has not changed is stored: it may be packed, or dropped.
+                self._resting = False
+                self._work.rest(self.options.memory_bytes_max)
             # A checkpoint, or a release, needs a moment in which all in memory is written.
             hold = self._stopping or self._checkpoint_due() or self._mover.ready(self._work)
             room = 0 if hold else room_max - turn.size
@@ -387,8 +275,8 @@ class Partition:
         self._inbox.extendleft(reversed(mover.give_up(now, at_once=self._stopping)))
         if mover.wishes(now) and self._saving is None and not self._stopping:
             # A release writes all that has changed since the last checkpoint, while others wait.
-            self._hurry = now - self._checkpointed_at > _FRESH_S and not self._saved()
-            if not self._hurry:
+            self._rhythm.hurry = not (self._rhythm.fresh(now) or self.scribe.saved)
+            if not self._rhythm.hurry:
                 mover.set_out(self._work, now)
 
     def _collect(self) -> None:
@@ -436,23 +324,17 @@ class Partition:
                     if command_id not in recent:
                         unknown.append(command_id)
         if missing:
-            await self._load_entities(list(missing))
+            await load(self.journal, work, list(missing))
         if not unknown:
             return {}
         return await self._projection.known(self.journal.pool, unknown)
 
-    async def _load_entities(self, keys: list[str]) -> None:
-        stored = await self.journal.snapshots(keys)
-        decode, new = self._codec.decode_entity, self._machine.new
-        for key in keys:
-            self._work.admit(key, decode(stored[key]) if key in stored else new(key))
-
     async def _write(self, turn: Turn) -> None:
         started = time.perf_counter()
         if not turn.empty:
-            row = self._row(turn)
-            await self.journal.commit(row, self._statements(turn, row.seq))
-            self._events += len(turn.record.events)
+            row = self.scribe.row(turn)
+            await self.journal.commit(row, self.scribe.statements(turn, row.seq))
+            self._rhythm.wrote(len(turn.record.events))
             self._written(row)
             self.statistics.commit_seconds += time.perf_counter() - started
         elif turn.answers:
@@ -460,35 +342,16 @@ class Partition:
             await self.journal.check_epoch()
         self._tell(turn)
 
-    def _row(self, turn: Turn) -> JournalRow:
-        self.seq += 1
-        entries = self._codec.encode(turn.record)
-        at, epoch, stream = turn.at, self.journal.epoch, self.journal.stream
-        new_hash = row_hash(self._hash, stream, self.seq, epoch, at, entries)
-        return JournalRow(stream, self.seq, epoch, at, entries, self._hash, new_hash)
-
-    def _statements(self, turn: Turn, seq: int) -> list[Statement]:
-        encode, kind, record = self._codec.encode, self.journal.kind, turn.record
-        remembered = [(i, fingerprint, encode(reply)) for i, fingerprint, reply in turn.remembered]
-        statements = self._projection.statements(
-            turn.at, self.journal.stream, seq, record.events, remembered
-        )
-        if turn.timers:
-            statements += timers(kind, [(key, slot_of(key), due) for key, due in turn.timers])
-        if record.moved:
-            statements += self._mover.statements(record.moved)
-        return statements
-
     def _written(self, row: JournalRow) -> None:
-        self._hash = row.hash
+        self.scribe.written(row)
         self._work.partition.at = row.at
-        self.committed_seq = row.seq
         self.statistics.turns += 1
 
     async def _take_in(self, turn: Turn) -> None:
         """What has come to this stream is the first thing of a turn."""
         splits, arrivals = self._mover.take(self._work)
-        await self._load_entities([k for k, _ in splits if k not in self._work.entities])
+        missing = [key for key, _ in splits if key not in self._work.entities]
+        await load(self.journal, self._work, missing)
         for key, slot in splits:
             self._work.split(turn, key, slot)
         for adopted in arrivals:
@@ -509,13 +372,17 @@ class Partition:
         for request in parked:
             work.turn_away(turn, request)
         work.balance(turn)
-        self._checkpointed_at = time.monotonic()
-        return turn, self._row(turn), Release(to, slots, parcel, encode(work.partition), changed)
+        self._rhythm.begin(time.monotonic())
+        return (
+            turn,
+            self.scribe.row(turn),
+            Release(to, slots, parcel, encode(work.partition), changed),
+        )
 
     async def _let_go(self, turn: Turn, row: JournalRow, release: Release) -> None:
         await self.journal.release(row, release)
         self._written(row)
-        self.checkpoint_seq = row.seq
+        self.scribe.checkpoint_seq = row.seq
         self._mover.departing = frozenset()
         self.statistics.released += len(release.slots)
         log.info("slots released", stream=row.stream, to=release.to, slots=len(release.slots))
@@ -540,10 +407,6 @@ class Partition:
         if turn.record.events:
             self._published(turn.at, turn.record.events)
 
-    def _confirm(self, outcomes: Sequence[tuple[int, Rejection | None]]) -> None:
-        self._inbox.extend(Confirmed(seq, outcome) for seq, outcome in outcomes)
-        self._wake.set()
-
     def _now(self) -> int:
         """Microseconds since the epoch, never going back within the stream."""
         self._at = max(self._clock(), self._at, self._work.partition.at)
@@ -553,7 +416,10 @@ class Partition:
 
     def tick(self) -> None:
         """Called every now and then: an idle partition writes its checkpoint, and looks around."""
-        self._loads.turn_over(time.monotonic())
+        now = time.monotonic()
+        self._loads.turn_over(now)
+        if now - self._rested_at >= self.options.checkpoint_interval_s:
+            self._resting, self._rested_at = True, now
         self._mover.nudge()
         self._wake.set()
 
@@ -571,35 +437,23 @@ class Partition:
             self._firing = False
 
     def _checkpoint_due(self) -> bool:
-        if self._saving is not None or self._mover.leaving or self._saved():
+        if self._saving is not None or self._mover.leaving or self.scribe.saved:
             return False
-        if self._stopping or self._hurry:
-            return True
-        options, waited_s = self.options, time.monotonic() - self._checkpointed_at
-        if waited_s < options.checkpoint_interval_s:
-            return False
-        # Under load a checkpoint takes a while itself: it must not become most of the work.
-        rest_s = min(options.checkpoint_interval_max_s, self._saving_s * _REST)
-        return waited_s >= rest_s or self._events >= options.checkpoint_events_max
-
-    def _saved(self) -> bool:
-        return self.committed_seq == self.checkpoint_seq
+        return self._stopping or self._rhythm.due(time.monotonic())
 
     def _copy(self) -> tuple[Checkpoint, list[tuple[str, int, bytes]]]:
         """What a checkpoint stores, at a moment when all that was decided is committed."""
-        self._checkpointed_at = time.monotonic()
-        self._hurry = False
-        self._events = 0
+        self._rhythm.begin(time.monotonic())
         state = self._codec.encode(self._work.partition)
-        return Checkpoint(self.committed_seq, self._hash, state), self._work.dirty()
+        return Checkpoint(self.scribe.committed_seq, self.scribe.hash, state), self._work.dirty()
 
     async def _save(self, checkpoint: Checkpoint, changed: list[tuple[str, int, bytes]]) -> None:
         """Store a checkpoint; turns go on meanwhile."""
         await self.journal.save(checkpoint, changed)
-        self._saving_s = time.monotonic() - self._checkpointed_at
-        self.checkpoint_seq = checkpoint.seq
+        self._rhythm.end(time.monotonic())
+        self.scribe.checkpoint_seq = checkpoint.seq
         self.statistics.checkpoints += 1
-        self._work.forget(self.options.entities_max)
+        self._work.forget()
 
     async def _recover(self) -> None:
         """Become the owner; then snapshots and the tail of the journal make the memory."""
@@ -607,26 +461,10 @@ class Partition:
         self.state = "recovering"
         self._ready.clear()
         await self.journal.take_over(self._endpoint)
-        checkpoint = await self.journal.checkpoint()
         work = self._work
-        if checkpoint.state:
-            work.resume(self._codec.decode_partition(checkpoint.state))
-            await self._upgrade(work)
-        self.seq, self._hash = checkpoint.seq, checkpoint.hash
-        async for rows in self.journal.tail(checkpoint):
-            records = [self._codec.decode_turn(row.entries) for row in rows]
-            touched = {key: None for record in records for key, _ in record.events}
-            await self._load_entities([key for key in touched if key not in work.entities])
-            for row, record in zip(rows, records, strict=True):
-                work.replay(record, row.at)
-                self.seq, self._hash = row.seq, row.hash
-        for slot in await self.journal.slots():
-            work.slots[slot] = 1
-        work.balance(Turn(work.partition.at))
-        # What was read in several steps is of one piece if nobody took over meanwhile.
-        await self.journal.check_epoch()
-        self.committed_seq, self.checkpoint_seq = self.seq, checkpoint.seq
-        self._checkpointed_at = time.monotonic()
+        scribe = self.scribe
+        scribe.resume(await recover(self.journal, work))
+        self._rhythm.begin(time.monotonic())
         for sent in work.partition.outbox.values():
             self._post.send(sent)
         self._mover.nudge()
@@ -639,30 +477,17 @@ class Partition:
             "partition recovered",
             stream=self.journal.stream,
             epoch=self.journal.epoch,
-            position=self.seq,
-            replayed=self.seq - checkpoint.seq,
+            position=self.scribe.seq,
+            replayed=self.scribe.seq - self.scribe.checkpoint_seq,
             seconds=round(self.statistics.recovery_seconds, 3),
         )
-
-    async def _upgrade(self, work: Workspace) -> None:
-        """Bring a checkpoint of version 0.1 up to date, which had no totals by slot."""
-        partition = work.partition
-        if partition.slots or not any(partition.entities.values()):
-            return
-        owned = set(await self.journal.slots())
-        async for states in self.journal.states():
-            for key, state in states:
-                if slot_of(key) in owned:
-                    balances = self._machine.balances(self._codec.decode_entity(state))
-                    work.take_totals(slot_of(key), balances)
-        log.info("checkpoint brought up to date", stream=self.journal.stream)
 
     def _new_workspace(self) -> Workspace:
         return Workspace(self._machine, self._codec, self._projection.remembers)
 
     def _new_post(self) -> Post:
         stream = self.journal.stream
-        return Post(stream, self._deliver, self._codec, self._router, self._confirm)
+        return Post(stream, self._deliver, self._codec, self._router, self._intake.confirm)
 
     def _drop_everything(self) -> None:
         """Forget all memory; whoever waits learns that the outcome is unknown."""
@@ -672,11 +497,13 @@ class Partition:
         self._commit = self._saving = None
         self._post.stop()
         self._post = self._new_post()
-        self._hurry = False
         self._mover = Mover(self.journal, self._codec, self.options, self._nudge)
-        self._inbox.clear()
+        self._rhythm = Rhythm(self.options)
         self._work = self._new_workspace()
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting:
-            if not future.done():
-                future.set_exception(Interrupted())
+        self._intake.interrupt()
+
+
+def _at_once(replies: list[Any]) -> Awaitable[list[Any]]:
+    future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    future.set_result(replies)
+    return future

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from actors.durable.items import Entity
 from actors.durable.records import Adopted, Codec, Released, TurnRecord
-from actors.durable.turn import Entity, Workspace
+from actors.durable.turn import Workspace
 from persistence.journal import Corrupt, JournalRow
 
 Seen = Callable[[str, JournalRow, TurnRecord[Any, Any], dict[str, Entity]], None]

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+from actors.durable.memory import MOVED
 from actors.durable.replay import Replay
-from actors.durable.turn import MOVED, Workspace
+from actors.durable.turn import Workspace
 from cluster.simulation.world import POLICY, World, idle
 from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus

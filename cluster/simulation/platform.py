@@ -16,7 +16,9 @@ from actors.accounts import KIND, accounts_codec
 from actors.durable.channel import CALL, DELIVER, NUDGE, Channel, ChannelServer, Endpoint, NoAnswer
 from actors.durable.client import DurableClient
 from actors.durable.link import RequestLink
-from actors.durable.partition import Options, Partition
+from actors.durable.memory import ENTITY_BYTES
+from actors.durable.options import Options
+from actors.durable.partition import Partition
 from actors.durable.routing import REQUEST_TIMEOUT_S
 from cluster.simulation.database import Database, Map, SimulatedJournal, SimulatedProjection
 from cluster.simulation.network import Network, Place
@@ -227,7 +229,7 @@ class Platform:
         self.options = Options(
             checkpoint_interval_s=setup.checkpoint_interval_s,
             turn_items_max=setup.turn_items_max,
-            entities_max=setup.entities_max,
+            memory_bytes_max=setup.entities_max * ENTITY_BYTES,
             leave_timeout_s=setup.leave_timeout_s,
             leave_again_s=0.5,
             unsettled_max=setup.unsettled_max,

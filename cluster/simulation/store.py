@@ -32,12 +32,10 @@ from persistence.journal import (
     Release,
     Statement,
     WishChanged,
-    adoption,
     check_link,
-    splitting,
-    timers,
     to_microseconds,
 )
+from persistence.turns import adoption, splitting, timers
 
 _TIMERS_SET = timers("", [("", 0, 1)])[0].sql
 _TIMERS_GONE = timers("", [("", 0, 0)])[0].sql

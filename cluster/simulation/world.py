@@ -10,7 +10,9 @@ from random import Random
 from typing import Any
 
 from actors.accounts import accounts_codec
-from actors.durable.partition import Interrupted, Options, Partition
+from actors.durable.intake import Interrupted
+from actors.durable.options import Options
+from actors.durable.partition import Partition
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
 from cluster.simulation.store import MemoryJournal, MemoryProjection, Outage, Store

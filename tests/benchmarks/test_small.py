@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.durable.partition import Options
+from actors.durable.options import Options
 from benchmarks import customers, recovery
 from benchmarks.local import FIRST_CUSTOMER, LocalPartition
 from persistence.database import Pool

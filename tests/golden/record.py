@@ -184,12 +184,12 @@ class Scenario:
     async def _leave(self, commands: list[Any]) -> None:
         """Ask without waiting for the answers, which do not come."""
         site = self.site
-        before = sum(partition.committed_seq for partition in site.partitions.values())
+        before = sum(partition.scribe.committed_seq for partition in site.partitions.values())
         for command in commands:
             partition = site.partitions[site.owner(site.machine.key(command))]
             site.left.append(asyncio.ensure_future(partition.submit([command])))
             await asyncio.sleep(0.2)
-        assert sum(p.committed_seq for p in site.partitions.values()) > before
+        assert sum(p.scribe.committed_seq for p in site.partitions.values()) > before
 
     def _usd(self, source: int, destination: int, amount: int, **fields: Any) -> cmd.Transfer:
         return self.site.transfer(

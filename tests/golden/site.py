@@ -9,7 +9,8 @@ from typing import Any
 
 from actors.accounts import KIND
 from actors.durable.channel import NoAnswer
-from actors.durable.partition import Options, Partition
+from actors.durable.options import Options
+from actors.durable.partition import Partition
 from domain.durable import Unavailable
 from persistence.database import Pool
 from persistence.journal import read_journal, streams
@@ -104,7 +105,7 @@ class GoldenSite(Site):
         """Wait until the checkpoints have everything."""
         await self.quiet()
         async with asyncio.timeout(_SETTLE_S):
-            while any(p.committed_seq != p.checkpoint_seq for p in self.partitions.values()):
+            while not all(p.scribe.saved for p in self.partitions.values()):
                 for partition in self.partitions.values():
                     partition.tick()
                 await asyncio.sleep(0.02)

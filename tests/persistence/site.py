@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from actors.accounts import KIND, accounts_codec
 from actors.durable.local import LocalPartitions
-from actors.durable.partition import Options
+from actors.durable.options import Options
 from actors.durable.routing import slot_of
 from domain.accounts import commands as cmd
 from domain.accounts.machine import AccountsMachine

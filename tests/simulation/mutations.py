@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from actors.durable import scribe
 from actors.durable.moving import Mover
 from actors.durable.partition import Partition
 from actors.durable.post import Post
@@ -167,7 +168,7 @@ MOVES = [
     ),
     mutant(
         "a handover stays after it was adopted",
-        (Mover, "statements", "if adopted:", "if False:"),
+        (scribe, "arrivals", "if adopted:", "if False:"),
     ),
     mutant(
         "parked commands are answered before the release is durable",

@@ -28,7 +28,7 @@ def play(scenario: Scenario) -> None:
     """Play on two partitions, then see that nothing is left on its way and the books are right."""
 
     async def main() -> None:
-        world = World(1, 2, entities_max=6, inbox_items_max=1_000)
+        world = World(1, 2, memory_bytes_max=12_000, inbox_items_max=1_000)
         world.start_all()
         async with asyncio.timeout(3_600):
             await scenario(world)

@@ -159,7 +159,7 @@ async def run(seed: int) -> World:
         seed,
         random.choice([2, 3]),
         checkpoint_interval_s=random.choice([0.05, 0.5, 5.0]),
-        entities_max=random.choice([4, 1_000]),
+        memory_bytes_max=random.choice([10_000, 2_000_000]),
         turn_items_max=random.choice([3, 10_000]),
     )
     world.start_all()

@@ -313,7 +313,7 @@ async def run(seed: int) -> World:
         seed,
         random.choice([2, 3, 4]),
         checkpoint_interval_s=random.choice([0.05, 0.5, 5.0]),
-        entities_max=random.choice([4, 1_000]),
+        memory_bytes_max=random.choice([10_000, 2_000_000]),
         turn_items_max=random.choice([3, 10_000]),
         leave_timeout_s=random.choice([0.05, 1.0]),
     )

@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from actors.durable import partition as partition_module
+from actors.durable.intake import Intake
 from actors.durable.partition import Partition
 from actors.durable.post import Post
 from actors.durable.turn import Workspace
@@ -24,9 +25,9 @@ MUTATIONS = [
         "replies leave before the commit",
         Partition,
         "_write",
-        "await self.journal.commit(row, self._statements(turn, row.seq))",
+        "await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
         "[b.answer(i, r) for b, i, r in turn.answers]; turn.answers.clear();"
-        " await self.journal.commit(row, self._statements(turn, row.seq))",
+        " await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
     ),
     Mutation(
         "replies leave when decided, whatever becomes of the commit",
@@ -40,24 +41,24 @@ MUTATIONS = [
         "messages leave before the commit",
         Partition,
         "_write",
-        "await self.journal.commit(row, self._statements(turn, row.seq))",
+        "await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
         "[self._post.send(s) for s in turn.record.sent];"
-        " await self.journal.commit(row, self._statements(turn, row.seq))",
+        " await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
     ),
     Mutation(
         "events are published before the commit",
         Partition,
         "_write",
-        "await self.journal.commit(row, self._statements(turn, row.seq))",
+        "await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
         "self._published(turn.at, turn.record.events);"
-        " await self.journal.commit(row, self._statements(turn, row.seq))",
+        " await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
     ),
     Mutation(
         "a failed commit is ignored",
         Partition,
         "_write",
-        "await self.journal.commit(row, self._statements(turn, row.seq))",
-        "try:\n            await self.journal.commit(row, self._statements(turn, row.seq))\n"
+        "await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
+        "try:\n            await self.journal.commit(row, self.scribe.statements(turn, row.seq))\n"
         "        except OSError:\n            pass",
     ),
     Mutation(
@@ -171,7 +172,7 @@ MUTATIONS = [
     Mutation(
         "entities are dropped before they are stored",
         Workspace,
-        "forget",
+        "rest",
         "if not entity.dirty and entity.used < self.round - 2",
         "if True",
     ),
@@ -205,8 +206,8 @@ MUTATIONS = [
     ),
     Mutation(
         "who waits is not told of a failure",
-        Partition,
-        "_drop_everything",
+        Intake,
+        "interrupt",
         "future.set_exception(Interrupted())",
         "pass",
     ),

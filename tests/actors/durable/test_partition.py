@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.durable.partition import Interrupted
+from actors.durable.intake import Interrupted
 from actors.durable.records import Shipment
 from cluster.simulation.audit import replay, same_memory
 from cluster.simulation.store import Faults

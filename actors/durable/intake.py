@@ -1,0 +1,91 @@
+"""What has come to a partition and waits to be decided, and who waits for the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Container, Sequence
+from typing import Any
+
+from actors.durable.items import Batch, Confirmed, Incoming, Item, Request
+from actors.durable.memory import Memory
+from actors.durable.records import Shipment
+from domain.durable import Moved, Rejection, Unavailable
+
+
+class Interrupted(Exception):
+    """The partition dropped its memory: the outcome of what was under way is unknown."""
+
+
+def _resolver(future: asyncio.Future[list[Any]]) -> Callable[[list[Any]], None]:
+    def resolve(replies: list[Any]) -> None:
+        if not future.done():
+            future.set_result(replies)
+
+    return resolve
+
+
+class Intake:
+    """The queue of one partition; ``wake`` is set when something has come."""
+
+    def __init__(self, wake: asyncio.Event) -> None:
+        self.items: deque[Item] = deque()
+        self._wake = wake
+        self._waiting: dict[asyncio.Future[list[Any]], None] = {}
+
+    def commands(
+        self, commands: Sequence[Any], work: Memory, departing: Container[int]
+    ) -> Awaitable[list[Any]]:
+        """Queue commands; their replies, in order, ``Unavailable`` after an interruption.
+
+        Slots in ``departing`` are not owned any more, but nobody may be told yet.
+        """
+        future = self._future()
+        batch = Batch(len(commands), _resolver(future))
+        machine, owned, items = work.machine, work.slots, self.items
+        for index, command in enumerate(commands):
+            key = machine.key(command)
+            slot = work.slot(key)
+            if not owned[slot] and slot not in departing:
+                batch.gone.add(slot)
+                batch.answer(index, Moved(slot))
+                continue
+            identities = machine.identities(command)
+            items.append(Request(batch, index, key, slot, command, identities))
+        self._wake.set()
+        return _or_unavailable(future, len(commands))
+
+    def shipment(self, shipment: Shipment[Any]) -> Awaitable[list[Any]]:
+        """Queue messages; their outcomes, in order. Raises ``Interrupted``."""
+        future = self._future()
+        batch = Batch(len(shipment.messages), _resolver(future))
+        for index, message in enumerate(shipment.messages):
+            self.items.append(Incoming(batch, index, shipment.origin, shipment.low, message))
+        self._wake.set()
+        return future
+
+    def confirm(self, outcomes: Sequence[tuple[int, Rejection | None]]) -> None:
+        """Queue what others have answered to messages of ours."""
+        self.items.extend(Confirmed(seq, outcome) for seq, outcome in outcomes)
+        self._wake.set()
+
+    def interrupt(self) -> None:
+        """Forget the queue; whoever waits learns that the outcome is unknown."""
+        self.items.clear()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting:
+            if not future.done():
+                future.set_exception(Interrupted())
+
+    def _future(self) -> asyncio.Future[list[Any]]:
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = None
+        future.add_done_callback(lambda done: self._waiting.pop(done, None))
+        return future
+
+
+async def _or_unavailable(future: asyncio.Future[list[Any]], size: int) -> list[Any]:
+    try:
+        return await future
+    except Interrupted:
+        return [Unavailable("interrupted")] * size
