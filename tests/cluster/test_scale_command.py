@@ -1,0 +1,256 @@
+"""Operators' commands on a running platform: scale, pin, rebalance, drain, placement, role."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from actors.durable.routing import slot_of
+from cluster.errors import Exit
+from cluster.processes import wait_until
+from persistence.journal import SLOTS
+from tests.cluster.running import Running, environment, kontor
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(tmp_path_factory.mktemp("scale") / "data")
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+class Payer:
+    """A customer who pays another one, over the API."""
+
+    def __init__(self, platform: Running, name: str) -> None:
+        self.http = httpx.Client(base_url=platform.url, timeout=30)
+        self.email = f"{name}@example.org"
+        body = {"name": name, "password": "a long enough password", "email": self.email}
+        found = self.http.post("/api/signup/", json=body).json()
+        self.http.headers["Authorization"] = f"Bearer {found['token']}"
+        self.number: str = found["user"]["id"]
+        accounts = self.http.get(f"/api/user/{self.number}/").json()["accounts"]
+        self.dollars: str = next(row["id"] for row in accounts if row["currency"] == "USD")
+
+    def pay(self, other: Payer, amount: str = "0.01") -> str:
+        answer = self.http.post(
+            f"/api/user/{self.number}/transaction/",
+            json={"from": self.dollars, "to": other.dollars, "amount": amount},
+            headers={"Idempotency-Key": uuid.uuid4().hex},
+        )
+        said = answer.json()
+        return str(said.get("code") or said["status"])
+
+
+@pytest.fixture(scope="module")
+def payers(platform: Running) -> tuple[Payer, Payer]:
+    return Payer(platform, "ann"), Payer(platform, "ben")
+
+
+def command(platform: Running, *words: str) -> Any:
+    """What a command answers with ``--json``."""
+    done = kontor(*words, "--json", data_dir=platform.data_dir)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def shares(platform: Running) -> dict[str, int]:
+    """Shared slots by partition, as ``kontor placement`` tells; those of one key are left out."""
+    counted: Counter[str] = Counter()
+    for run in command(platform, "placement", "accounts")["slots"]:
+        if run["last"] < SLOTS:
+            counted[run["stream"]] += run["last"] - run["first"] + 1
+    return dict(counted)
+
+
+def test_it_grows_and_asking_again_changes_nothing(
+    platform: Running, payers: tuple[Payer, Payer]
+) -> None:
+    ann, ben = payers
+    assert ann.pay(ben) == "completed"
+    grown = command(platform, "scale", "accounts", "3")
+    assert (grown["done"], grown["left"], grown["running"]) == (True, 0, True)
+    assert grown["moves"] > 1_000
+    assert grown["streams"] == ["accounts/0", "accounts/1", "accounts/2"]
+    assert sorted(shares(platform).values()) == [1365, 1365, 1366]
+    assert ann.pay(ben) == "completed"
+    again = command(platform, "scale", "accounts", "3")
+    assert (again["done"], again["moves"]) == (True, 0)
+
+
+def test_a_pinned_customer_has_a_partition_alone(
+    platform: Running, payers: tuple[Payer, Payer]
+) -> None:
+    ann, ben = payers
+    pinned = command(platform, "pin", "accounts", ann.number)
+    assert (pinned["done"], pinned["stream"]) == (True, "accounts/pin-1")
+    found = command(platform, "placement", "accounts")
+    (alone,) = [row for row in found["partitions"] if row["stream"] == "accounts/pin-1"]
+    assert (alone["pinned"], alone["slots"], alone["state"]) == ([ann.number], 1, "running")
+    assert ann.pay(ben) == "completed"
+    assert ben.pay(ann) == "completed"
+    again = command(platform, "pin", "accounts", ann.number)
+    assert (again["stream"], again["moves"]) == ("accounts/pin-1", 0)
+    back = command(platform, "unpin", "accounts", ann.number)
+    assert back["done"]
+    assert not back["stream"].startswith("accounts/pin")
+    assert ann.pay(ben) == "completed"
+    found = command(platform, "placement", "accounts")
+    (alone,) = [row for row in found["partitions"] if row["stream"] == "accounts/pin-1"]
+    assert (alone["slots"], alone["state"]) == (0, "retired")
+
+
+def test_an_interrupted_command_leaves_the_move_going_on(
+    platform: Running, payers: tuple[Payer, Payer]
+) -> None:
+    ann, ben = payers
+    found = command(platform, "placement", "accounts")
+    (last,) = [row for row in found["partitions"] if row["stream"] == "accounts/2"]
+    frozen = psutil.Process(last["pid"])
+    frozen.suspend()  # so that nothing leaves it before the interruption
+    watching = subprocess.Popen(
+        [sys.executable, "-c", "from cluster.cli import main; main()", "scale", "accounts", "2"],
+        env=environment(platform.data_dir, {}),
+        cwd=platform.data_dir.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wished = wait_until(
+            lambda: command(platform, "placement", "accounts")["moving"] > 0, timeout_s=20
+        )
+        assert wished
+        time.sleep(1)
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=20)
+    finally:
+        frozen.resume()
+    assert watching.returncode == 130, said
+    assert said.strip().splitlines()[-1] == (
+        "kontor: The move goes on by itself; `kontor scale accounts 2` shows it again."
+    )
+    assert command(platform, "scale", "accounts", "2")["done"]
+    assert shares(platform) == {"accounts/0": 2048, "accounts/1": 2048}
+    assert ann.pay(ben) == "completed"
+
+
+def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
+    """Four busy customers in one partition: two of them are to go to the other."""
+    owners: dict[int, str] = {}
+    for run in command(platform, "placement", "accounts")["slots"]:
+        owners.update(dict.fromkeys(range(run["first"], run["last"] + 1), run["stream"]))
+    busy: dict[int, Payer] = {}
+    for number in range(40):
+        payer = Payer(platform, f"busy{number}")
+        if owners[slot := slot_of(payer.number)] == "accounts/0":
+            busy[slot] = payer
+        if len(busy) == 4:
+            break
+    deadline = time.monotonic() + 40
+    found: dict[str, Any] = {"moves": []}
+    while not found["moves"] and time.monotonic() < deadline:
+        for _ in range(25):
+            for payer in busy.values():
+                payer.http.get(f"/api/user/{payer.number}/")
+        found = command(platform, "rebalance", "accounts")
+    assert found["applied"] is None
+    assert found["before"] > found["after"] >= 1.0
+    moving = {row["slot"] for row in found["moves"]}
+    assert moving & set(busy)
+    assert {(row["from"], row["to"]) for row in found["moves"]} == {("accounts/0", "accounts/1")}
+    assert shares(platform) == {"accounts/0": 2048, "accounts/1": 2048}, "nothing has changed"
+    applied = command(platform, "rebalance", "accounts", "--apply")
+    assert applied["applied"]["done"]
+    assert shares(platform)["accounts/0"] == 2048 - len(applied["moves"]) < 2048
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("scale", "accounts", "0"), "From 1 to 256 partitions, not 0."),
+        (("scale", "accounts", "257"), "From 1 to 256 partitions, not 257."),
+        (("scale", "cards", "2"), "There are no cards to place: accounts are."),
+        (("pin", "accounts", "123"), "123 is not a customer number: 10 digits."),
+        (("pin", "accounts", "1234567890"), "There is no customer 1234567890."),
+        (("unpin", "accounts", "1234567890"), "1234567890 is not pinned."),
+        (("drain", "nobody"), "No living node is called nobody."),
+        (("role", "grant", "nobody@example.org"), "Nobody has signed up as nobody@example.org."),
+        (("role", "grant", "olga@example.com", "tsar"), "There is no role tsar."),
+        (("role", "revoke", "ada@example.com"), "ada@example.com does not hold the role operator."),
+    ],
+)
+def test_refusals_are_one_line(platform: Running, words: tuple[str, ...], said: str) -> None:
+    done = kontor(*words, data_dir=platform.data_dir)
+    assert (done.returncode, done.stderr) == (2, f"kontor: {said}\n")
+    assert done.stdout == ""
+
+
+def test_the_only_node_is_not_drained(platform: Running) -> None:
+    address = command(platform, "status")["platform"]["ray"].partition(":")[0]
+    done = kontor("drain", address, data_dir=platform.data_dir)
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.endswith("is the only node that takes partitions: add one first.\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_role_counts_within_seconds(platform: Running, payers: tuple[Payer, Payer]) -> None:
+    ann, _ = payers
+
+    def status() -> int:
+        return ann.http.get("/api/operations/").status_code
+
+    assert status() == 404
+    assert command(platform, "role", "grant", ann.email)["changed"]
+    assert wait_until(lambda: {status() for _ in range(8)} == {200}, timeout_s=8)
+    held = command(platform, "role", "list")
+    assert {row["email"] for row in held} == {ann.email, "olga@example.com"}
+    checked = kontor("check", data_dir=platform.data_dir)
+    assert checked.returncode == 0, checked.stdout
+    time.sleep(1)
+    found = ann.http.get("/api/operations/").json()
+    assert found["books"]["state"] == "right"
+    assert found["books"]["proof"]["ok"]
+    assert all(row["sum"] == "0.00" for row in found["books"]["sums"])
+    assert [row["state"] for row in found["partitions"]] == ["running", "running"]
+    command(platform, "role", "revoke", ann.email)
+    assert wait_until(lambda: {status() for _ in range(8)} == {404}, timeout_s=8)
+
+
+def test_without_a_platform_the_wish_is_kept(
+    platform: Running, payers: tuple[Payer, Payer]
+) -> None:
+    ann, ben = payers
+    platform.stop()
+    silent = kontor("rebalance", "accounts", data_dir=platform.data_dir)
+    assert silent.returncode == Exit.NOT_RUNNING
+    assert len(silent.stderr.splitlines()) == 1
+    told = kontor("scale", "accounts", "3", data_dir=platform.data_dir)
+    assert told.returncode == 0, told.stderr
+    assert re.match("No partition answers: 1,36[0-9] slots will move when", told.stdout)
+    platform.start()
+    assert command(platform, "scale", "accounts", "3")["done"]
+    assert sorted(shares(platform).values()) == [1365, 1365, 1366]
+    assert ann.pay(ben) == "completed"
+
+
+def test_the_command_line_starts_without_ray() -> None:
+    """Ray reads its settings when it is imported; they are made after this."""
+    script = "import cluster.cli, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
