@@ -85,40 +85,43 @@ class SimulatedJournal(MemoryJournal):
     def __init__(self, store: Database, stream: str, place: Place) -> None:
         super().__init__(store, stream)
         self.place = place
+        self._random = store.random_of(stream).random
 
     async def trip(self) -> None:
         """The way to the database or back."""
-        store, random = self.store, self.store.random_of(self.stream)
-        await self.place.gate()
-        faults = store.faults_of(self.stream)
-        slow = faults.slow and random.random() < faults.slow
-        await asyncio.sleep(random.uniform(0.0001, faults.slow_s if slow else 0.001))
-        if store.away.get(self.stream, 0.0) > asyncio.get_running_loop().time():
+        store, random, place = self.store, self._random, self.place
+        if place.frozen:
+            await place.gate()
+        faults = store.trouble.get(self.stream, store.faults)
+        slow = faults.slow and random() < faults.slow
+        await asyncio.sleep(0.0001 + random() * (faults.slow_s if slow else 0.001))
+        if store.away and store.away.get(self.stream, 0.0) > asyncio.get_running_loop().time():
             raise Outage("the database is away")
-        await self.place.gate()
+        if place.frozen:
+            await place.gate()
 
     async def _read(self) -> None:
         await self.trip()
-        faults, random = self.store.faults_of(self.stream), self.store.random_of(self.stream)
-        if faults.read_fails and random.random() < faults.read_fails:
+        faults = self.store.faults_of(self.stream)
+        if faults.read_fails and self._random() < faults.read_fails:
             raise Outage("read failed")
 
     async def _commit(self, stream: str, epoch: int, write: Callable[[], None]) -> None:
         """One transaction: it happens or not, and its answer arrives or not."""
-        random = self.store.random_of(self.stream)
+        random = self._random
         try:
             await self.trip()
         except asyncio.CancelledError:
             # It may be too late to call a statement back.
-            if random.random() < 0.5:
+            if random() < 0.5:
                 with contextlib.suppress(Fenced, WishChanged):
                     write()
             raise
         faults = self.store.faults_of(self.stream)
-        if faults.commit_fails and random.random() < faults.commit_fails:
+        if faults.commit_fails and random() < faults.commit_fails:
             raise Outage("commit failed")
         write()
-        if faults.answer_lost and random.random() < faults.answer_lost:
+        if faults.answer_lost and random() < faults.answer_lost:
             raise Outage("connection lost after the commit")
         await self.trip()
 

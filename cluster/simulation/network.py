@@ -63,7 +63,7 @@ class Place:
 
     def handle(self, kind: int, body: bytes) -> Any:
         """Take a frame; see ``actors.durable.channel``."""
-        raise NotImplementedError
+        raise TypeError(f"{self.name} takes no frames")
 
 
 def _pass(passed: asyncio.Future[None]) -> None:

@@ -16,9 +16,7 @@ from actors.accounts import KIND, accounts_codec
 from actors.durable.channel import CALL, DELIVER, NUDGE, Channel, ChannelServer, Endpoint, NoAnswer
 from actors.durable.client import DurableClient
 from actors.durable.link import RequestLink
-from actors.durable.memory import ENTITY_BYTES
-from actors.durable.options import Options
-from actors.durable.partition import Partition
+from actors.durable.partition import Options, Partition
 from actors.durable.routing import REQUEST_TIMEOUT_S
 from cluster.simulation.database import Database, Map, SimulatedJournal, SimulatedProjection
 from cluster.simulation.network import Network, Place
@@ -229,7 +227,7 @@ class Platform:
         self.options = Options(
             checkpoint_interval_s=setup.checkpoint_interval_s,
             turn_items_max=setup.turn_items_max,
-            memory_bytes_max=setup.entities_max * ENTITY_BYTES,
+            entities_max=setup.entities_max,
             leave_timeout_s=setup.leave_timeout_s,
             leave_again_s=0.5,
             unsettled_max=setup.unsettled_max,
@@ -330,14 +328,18 @@ class Platform:
             if process is None or process.partition is None:
                 found.append(f"{stream} has no process")
                 continue
-            about = process.partition.describe()
-            if about["state"] != "running":
-                found.append(f"{stream} is {about['state']} {about['reason']}")
-            open_now = {
-                name: about[name]
-                for name in ("queue", "in_transit", "lag", "since_checkpoint", "leaving", "parked")
-                if about[name]
+            partition = process.partition
+            if partition.state != "running":
+                found.append(f"{stream} is {partition.state} {partition.reason}")
+            counts = {
+                "queued": len(partition._inbox),
+                "in transit": len(partition._work.partition.outbox),
+                "not written": partition.seq - partition.committed_seq,
+                "not saved": partition.committed_seq - partition.checkpoint_seq,
+                "leaving": len(partition._mover.leaving),
+                "parked": len(partition._mover.parked),
             }
+            open_now = {name: count for name, count in counts.items() if count}
             if open_now:
                 found.append(f"{stream} has {open_now}")
         return found

@@ -8,14 +8,15 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import msgspec
 import structlog
 
-from actors.durable import memory, moving, post
+from actors.durable import moving, post, turn
 from actors.durable import partition as partition_module
-from cluster.simulation.final import at_rest, holds_over
+from cluster.simulation.final import as_stored, at_rest, holds_over
 from cluster.simulation.model import Violation
 from cluster.simulation.plan import Plan, Setup
 from cluster.simulation.platform import Platform
@@ -26,6 +27,8 @@ from cluster.simulation.workload import Callers
 END_S = 120.0
 """Within this much virtual time after the last fault everything must have ended."""
 _LOG_LINES = 40
+_COLLECTED_EVERY = 4
+_runs = count()
 
 
 class Outcome(msgspec.Struct):
@@ -83,7 +86,7 @@ def _set_up(setup: Setup, log: _Log) -> Iterator[None]:
     constants: list[tuple[dict[str, Any], str, int]] = [
         (vars(partition_module), "_WORTH_ITEMS", setup.worth_items),
         (vars(post), "_SHIPMENT_MAX", setup.shipment_max),
-        (vars(memory), "RECENT_MAX", setup.recent_max),
+        (vars(turn), "RECENT_MAX", setup.recent_max),
         (vars(moving), "BATCH_MAX", setup.move_max),
     ]
     before = [(names, name, names[name]) for names, name, _ in constants]
@@ -94,8 +97,9 @@ def _set_up(setup: Setup, log: _Log) -> Iterator[None]:
         processors=[log], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False
     )
     # A collection at another moment would end generators at another moment.
-    gc.collect()
     gc.disable()
+    if next(_runs) % _COLLECTED_EVERY == 0:
+        gc.collect()
     try:
         yield
     finally:
@@ -185,7 +189,7 @@ class _Run:
             platform.crash(stream)
             platform.start(stream)
         await self._within(self._rest(), "not at rest")
-        at_rest(platform)
+        as_stored(platform)
 
     async def _within(self, work: Any, otherwise: str) -> None:
         try:
@@ -198,12 +202,10 @@ class _Run:
             ) from None
 
     async def _rest(self) -> None:
-        while self.platform.restless():
-            for stream in self.platform.streams:
-                process = self.platform.serving(stream)
-                if process is not None and process.partition is not None:
-                    process.partition.tick()
-            await asyncio.sleep(0.1)
+        while True:
+            if not self.platform.restless():
+                return
+            await asyncio.sleep(0.25)
 
     async def _no_holds(self) -> None:
         for _ in range(int(END_S)):

@@ -330,7 +330,12 @@ class Trouble:
 
     def halted(self, stream: str, reason: str) -> None:
         """A partition has halted; that is right only where damage is, and it must be named."""
-        if not any(damage.name in reason for damage in self._history if damage.stream == stream):
+        # A damaged snapshot may have moved on with its entity.
+        if not any(
+            damage.name in reason
+            for damage in self._history
+            if damage.stream == stream or damage.kind == "snapshot"
+        ):
             check = 1 if "sum to zero" in reason else 10
             self.platform.witness.fail(Violation(check, f"{stream} halted: {reason}"))
 
@@ -340,7 +345,7 @@ class Trouble:
         if partition is None or damage is None:
             return
         read = {
-            "row": damage.seq > partition.scribe.checkpoint_seq,
+            "row": damage.seq > partition.checkpoint_seq,
             "checkpoint": verify(self.platform, damage.stream) != "",
             "snapshot": False,
         }

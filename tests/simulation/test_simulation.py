@@ -19,7 +19,7 @@ from domain.accounts.state import Account
 from tests.mutation import Mutation
 
 SEEDS = 200
-OPS = 500
+OPS = 400
 
 _HASHES = """
 from cluster.simulation.plan import make
