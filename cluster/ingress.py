@@ -11,12 +11,39 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from serve_apps.services import AppConfig
 
 APPLICATION: Final = "kontor"
 # Each open websocket counts as a request under way.
 _REQUESTS_MAX: Final = 5_000
+_UNWATCHED: Final = (b"x-request-disconnect-disabled", b"?1")
 _LOGGING: Final = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+class Unwatched:
+    """Tells Serve not to watch whether the client goes away while its request is carried out.
+
+    A payment goes on without whoever asked for it, and two tasks and a queue for each request are
+    saved. Websockets, which stay open for hours, are watched as ever.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["headers"].append(_UNWATCHED)
+        await self._app(scope, receive, send)
+
+
+def middlewares() -> list[Middleware]:
+    """Called by each replica's server; see ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``."""
+    from starlette.middleware import Middleware
+
+    return [Middleware(Unwatched)]
 
 
 def _builder(config: AppConfig) -> Callable[[], Any]:

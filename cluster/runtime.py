@@ -30,6 +30,8 @@ FLAGS: Final[Mapping[str, str]] = {
     # A line of HAProxy's for each request, parsed in Python for Serve's own metrics: a tenth of
     # the cost of a request. HAProxy's exporter and our access log tell the same.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # What stands before each request in a replica: see ``cluster.ingress``.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "cluster.ingress.middlewares",
     # A reload of HAProxy must not cut live websockets after two minutes.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
     # Serve looks after its proxy every ten seconds and acts at the third time; until then nobody
