@@ -46,17 +46,23 @@ class Unknown(LookupError):
 
 
 _PLACEMENT: Final = """
-SELECT s.stream, s.kind, s.epoch, s.host, s.port, s.token,
-    (SELECT count(*) FROM slots o WHERE o.kind = s.kind AND o.stream = s.stream) AS slots,
-    (SELECT count(*) FROM slots o WHERE o.kind = s.kind AND o.target = s.stream)
+WITH held AS (
+    SELECT stream, count(*) AS slots, count(target) AS leaving
+    FROM slots WHERE kind = $1 GROUP BY stream
+), awaited AS (
+    SELECT target, count(*) AS slots FROM slots
+    WHERE kind = $1 AND target IS NOT NULL GROUP BY target
+)
+SELECT s.stream, s.kind, s.epoch, s.host, s.port, s.token, coalesce(held.slots, 0) AS slots,
+    coalesce(awaited.slots, 0)
     + (SELECT coalesce(sum(cardinality(h.slots)), 0) FROM handovers h WHERE h.stream = s.stream)
         AS arriving,
-    (SELECT count(*) FROM slots o
-     WHERE o.kind = s.kind AND o.stream = s.stream AND o.target IS NOT NULL) AS leaving,
+    coalesce(held.leaving, 0) AS leaving,
     ARRAY(SELECT p.key FROM private_slots p LEFT JOIN slots o USING (kind, slot)
           WHERE p.kind = s.kind AND coalesce(o.target, o.stream, p.target) = s.stream
           ORDER BY p.slot) AS pinned
-FROM streams s WHERE s.kind = $1"""
+FROM streams s LEFT JOIN held USING (stream) LEFT JOIN awaited ON awaited.target = s.stream
+WHERE s.kind = $1"""
 
 
 def order_of(stream: str) -> tuple[bool, int, str]:

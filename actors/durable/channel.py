@@ -12,6 +12,7 @@ token of the partition's present incarnation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
@@ -29,7 +30,8 @@ _FAILED: Final = 255
 FRAME_MAX: Final = 64 * 1024 * 1024
 _HEAD: Final = struct.Struct("<IQB")
 _NONCE: Final = 32
-_CONNECT_TIMEOUT_S: Final = 5.0
+_CONNECT_TIMEOUT_S: Final = 2.0
+_WATCH_S: Final = 1.0
 
 
 class NoAnswer(Exception):
@@ -173,6 +175,7 @@ class _Dialled(_Frames):
         super().__init__(_NONCE)
         self._token = token
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._since: dict[int, float] = {}
         self._next = 0
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
@@ -184,6 +187,7 @@ class _Dialled(_Frames):
             self.admitted.set_result(None)
 
     def frame(self, request: int, kind: int, body: bytes) -> None:
+        self._since.pop(request, None)
         future = self._waiting.pop(request, None)
         if future is None or future.done():
             return
@@ -201,11 +205,24 @@ class _Dialled(_Frames):
             if not future.done():
                 future.set_exception(error)
         self._waiting.clear()
+        self._since.clear()
+
+    def abort(self) -> None:
+        """End the connection, whatever is still to be sent; who waits has no answer."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def longest_s(self) -> float:
+        """How long the oldest request has waited."""
+        first = next(iter(self._since.values()), None)
+        return 0.0 if first is None else asyncio.get_running_loop().time() - first
 
     def request(self, kind: int, body: bytes) -> asyncio.Future[bytes]:
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes] = loop.create_future()
         self._next += 1
         self._waiting[self._next] = future
+        self._since[self._next] = loop.time()
         self.write(self._next, kind, body)
         return future
 
@@ -217,6 +234,7 @@ class Channel:
         self._lookup = lookup
         self._connection: _Dialled | None = None
         self._connecting: asyncio.Task[_Dialled] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def request(self, kind: int, body: bytes, timeout_s: float) -> bytes:
         """Send a request, after all that were sent before it, and wait for its answer.
@@ -254,12 +272,33 @@ class Channel:
                     lambda: _Dialled(endpoint.token), endpoint.host, endpoint.port
                 )
                 await connection.admitted
+            self._watch(connection, endpoint)
         except OSError as error:
             raise NoAnswer(f"{type(error).__name__}: {error}") from error
         return connection
 
+    def _watch(self, connection: _Dialled, endpoint: Endpoint) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watching = asyncio.create_task(self._leave(connection, endpoint))
+
+    async def _leave(self, connection: _Dialled, endpoint: Endpoint) -> None:
+        """Give a connection up when its requests wait and somebody else owns the stream by now.
+
+        A process that hangs, or a node that is frozen, does not close it.
+        """
+        while not connection.lost:
+            await asyncio.sleep(_WATCH_S)
+            if connection.longest_s() >= _WATCH_S:
+                with contextlib.suppress(NoAnswer):
+                    if await self._lookup() != endpoint:
+                        connection.abort()
+
     def close(self) -> None:
         """Drop the connection; what was under way has no answer."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -32,7 +32,7 @@ ENTITY_BYTES: Final = 2_000
 """What an entity in use is taken to cost in memory."""
 PACKED_BYTES: Final = 250
 """What one that is packed costs, beside its encoded state."""
-PACK_MAX: Final = 5_000
+PACK_MAX: Final = 20_000
 """So many are packed at a time, lest others wait."""
 MOVED: Final = "moved"
 """The ledger account of the house that balances what entities take along to other streams."""
@@ -340,17 +340,22 @@ class Memory:
         Call it at a moment when all that is not ``dirty`` is stored.
         """
         self.round += 1
-        idle = (
+        idle = [
             key
             for key, entity in self.entities.items()
             if not entity.dirty and entity.used < self.round - 2
-        )
-        for key in list(islice(idle, PACK_MAX)):
+        ]
+        for key in idle[:PACK_MAX]:
             self._pack(key)
         surplus = len(self.entities) * ENTITY_BYTES + self.packed_bytes - memory_bytes_max
         while surplus > 0 and self.packed:
             slot, states = next(iter(self.packed.items()))
             surplus -= self._unpack(slot, next(iter(states)))[1]
+        for key in idle[PACK_MAX:]:
+            if surplus <= 0:
+                return
+            del self.entities[key]
+            surplus -= ENTITY_BYTES
 
     def take(self, key: str) -> bool:
         """Bring an entity back that was packed; whether it was."""

@@ -287,6 +287,8 @@ class Partition:
         if self._saving is not None and self._saving.done():
             finished, self._saving = self._saving, None
             finished.result()
+            # Not in the task itself: that may end while ids are being looked up.
+            self._work.forget()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -453,7 +455,6 @@ class Partition:
         self._rhythm.end(time.monotonic())
         self.scribe.checkpoint_seq = checkpoint.seq
         self.statistics.checkpoints += 1
-        self._work.forget()
 
     async def _recover(self) -> None:
         """Become the owner; then snapshots and the tail of the journal make the memory."""

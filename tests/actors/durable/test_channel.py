@@ -233,3 +233,18 @@ async def test_where_nobody_listens_there_is_no_answer(host: Host, channel: Chan
     host.endpoint = None
     with pytest.raises(NoAnswer, match="no owner"):
         await channel.request(CALL, b"x", 2)
+
+
+async def test_who_hangs_is_left_when_somebody_else_is_there(host: Host, channel: Channel) -> None:
+    host.gate.clear()
+    hanging = asyncio.create_task(channel.request(CALL, b"first", 30))
+    await host.heard(1)
+    await asyncio.sleep(1.2)
+    assert not hanging.done()  # Nobody else: it may be slow.
+    other = Host()
+    host.endpoint = await other.start()
+    with pytest.raises(NoAnswer):
+        await asyncio.wait_for(hanging, 3)
+    assert await channel.request(CALL, b"again", 5) == b"\x01again"
+    assert other.asked == [b"again"]
+    other.server.close()
