@@ -5,7 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from actors.durable.turn import MOVED, Workspace
+from actors.durable.memory import MOVED
+from actors.durable.turn import Workspace
 from cluster.simulation.model import Violation, must
 from cluster.simulation.platform import Platform
 from cluster.simulation.trouble import spoil, verify

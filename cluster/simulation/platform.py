@@ -16,7 +16,9 @@ from actors.accounts import KIND, accounts_codec
 from actors.durable.channel import CALL, DELIVER, NUDGE, Channel, ChannelServer, Endpoint, NoAnswer
 from actors.durable.client import DurableClient
 from actors.durable.link import RequestLink
-from actors.durable.partition import Options, Partition
+from actors.durable.memory import ENTITY_BYTES
+from actors.durable.options import Options
+from actors.durable.partition import Partition
 from actors.durable.routing import REQUEST_TIMEOUT_S
 from cluster.simulation.database import Database, Map, SimulatedJournal, SimulatedProjection
 from cluster.simulation.network import Network, Place
@@ -227,7 +229,7 @@ class Platform:
         self.options = Options(
             checkpoint_interval_s=setup.checkpoint_interval_s,
             turn_items_max=setup.turn_items_max,
-            entities_max=setup.entities_max,
+            memory_bytes_max=setup.entities_max * ENTITY_BYTES,
             leave_timeout_s=setup.leave_timeout_s,
             leave_again_s=0.5,
             unsettled_max=setup.unsettled_max,
@@ -334,8 +336,8 @@ class Platform:
             counts = {
                 "queued": len(partition._inbox),
                 "in transit": len(partition._work.partition.outbox),
-                "not written": partition.seq - partition.committed_seq,
-                "not saved": partition.committed_seq - partition.checkpoint_seq,
+                "not written": partition.scribe.seq - partition.scribe.committed_seq,
+                "not saved": partition.scribe.committed_seq - partition.scribe.checkpoint_seq,
                 "leaving": len(partition._mover.leaving),
                 "parked": len(partition._mover.parked),
             }

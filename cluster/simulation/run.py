@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from actors.durable import moving, post, turn
+from actors.durable import memory, moving, post
 from actors.durable import partition as partition_module
 from cluster.simulation.final import as_stored, at_rest, holds_over
 from cluster.simulation.model import Violation
@@ -86,7 +86,7 @@ def _set_up(setup: Setup, log: _Log) -> Iterator[None]:
     constants: list[tuple[dict[str, Any], str, int]] = [
         (vars(partition_module), "_WORTH_ITEMS", setup.worth_items),
         (vars(post), "_SHIPMENT_MAX", setup.shipment_max),
-        (vars(turn), "RECENT_MAX", setup.recent_max),
+        (vars(memory), "RECENT_MAX", setup.recent_max),
         (vars(moving), "BATCH_MAX", setup.move_max),
     ]
     before = [(names, name, names[name]) for names, name, _ in constants]

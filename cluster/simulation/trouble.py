@@ -345,7 +345,7 @@ class Trouble:
         if partition is None or damage is None:
             return
         read = {
-            "row": damage.seq > partition.checkpoint_seq,
+            "row": damage.seq > partition.scribe.checkpoint_seq,
             "checkpoint": verify(self.platform, damage.stream) != "",
             "snapshot": False,
         }

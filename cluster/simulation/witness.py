@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from actors.durable.items import Entity
 from actors.durable.partition import Partition
 from actors.durable.records import Adopted, Codec, Split, TurnRecord
 from actors.durable.replay import Replay
-from actors.durable.turn import Entity, Workspace
+from actors.durable.turn import Workspace
 from cluster.simulation.database import Database
 from cluster.simulation.ledger import Asked, Ledger
 from cluster.simulation.model import Violation, must, refusal_of
