@@ -32,6 +32,8 @@ Advance = Callable[[int, str], None]
 
 _AT_ONCE: Final = 2_000
 _ALL: Final = 1_000_000_000_000
+_PACKED_AT_ONCE: Final = 10_000
+_PACKING_INTERVAL_S: Final = 0.2
 _JOBS_S: Final = 3.0
 """The background jobs of the gateways have had their turn by then."""
 
@@ -61,12 +63,13 @@ async def _open(pool: Pool, customers: int, advance: Advance) -> dict[str, Any]:
         )
         advance(start + count, f"{start + count:,} of {customers:,} customers are open")
     seconds = time.perf_counter() - started
-    in_memory = local.partition.describe()["entities"]
+    about = local.partition.describe()
     await local.stop()
     return {
         "seconds": round(seconds, 1),
         "per_second": round(customers / seconds),
-        "in_memory_at_the_end": in_memory,
+        "in_use_at_the_end": about["entities"],
+        "packed_at_the_end": about["packed"],
     }
 
 
@@ -79,24 +82,33 @@ async def _read(local: LocalPartition, numbers: list[int]) -> None:
         await local.ask([ReadCustomer(n) for n in numbers[start : start + _AT_ONCE]], CustomerView)
 
 
-async def _memory(database_url: str, options: Options) -> dict[str, Any]:
-    """Resident memory before and after customers are loaded, and after they are dropped."""
-    pool = await open_pool(database_url, name="bench", size_max=2)
-    local = LocalPartition(pool)
-    await local.start(PartitionOptions(memory_bytes_max=_ALL))
-    numbers = [FIRST_CUSTOMER + n for n in range(options.touched)]
-    await _read(local, numbers[:_AT_ONCE])
-    before = _resident()
-    await _read(local, numbers[_AT_ONCE:])
-    after = _resident()
-    await local.stop()
-    await pool.close()
-    loaded = options.touched - _AT_ONCE
-    return {"loaded": loaded, "bytes_per_customer": round((after - before) / loaded)}
+async def _memory(database_url: str, options: Options, idle: bool) -> int:
+    """Bytes of resident memory for each customer, in use or packed after some idle seconds."""
+    async with _pool(database_url) as pool:
+        local = LocalPartition(pool)
+        interval = _PACKING_INTERVAL_S if idle else NEVER_S
+        await local.start(PartitionOptions(checkpoint_interval_s=interval, memory_bytes_max=_ALL))
+        numbers = [FIRST_CUSTOMER + n for n in range(options.touched)]
+        before = 0
+        for start in range(0, len(numbers), _PACKED_AT_ONCE):
+            # The first ones make room that the later ones use again.
+            if start == 2 * _PACKED_AT_ONCE:
+                before = _resident()
+            await _read(local, numbers[start : start + _PACKED_AT_ONCE])
+            while idle and local.partition.describe()["entities"]:  # noqa: ASYNC110 (it packs)
+                await asyncio.sleep(_PACKING_INTERVAL_S)
+        after = _resident()
+        await local.stop()
+    return round((after - before) / (len(numbers) - 2 * _PACKED_AT_ONCE))
 
 
-def _memory_of(database_url: str, options: Options) -> dict[str, Any]:
-    return asyncio.run(_memory(database_url, options))
+def _memory_of(database_url: str, options: Options, idle: bool) -> int:
+    return asyncio.run(_memory(database_url, options, idle))
+
+
+def _in_a_fresh_process(database_url: str, options: Options, idle: bool) -> int:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_memory_of, database_url, options, idle).result()
 
 
 async def _first_touch(pool: Pool, options: Options) -> dict[str, Any]:
@@ -217,10 +229,10 @@ async def _run(database_url: str, options: Options, progress: Progress, advance:
         results: dict[str, Any] = {"opening": await _open(pool, options.customers, advance)}
         await pool.execute("ANALYZE")
     progress(f"customers are open: {results['opening']}")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as fresh:
-        measured = fresh.submit(_memory_of, database_url, options)
-        results["memory"] = await asyncio.wrap_future(measured)
+    results["memory"] = {
+        "bytes_in_use": _in_a_fresh_process(database_url, options, False),
+        "bytes_idle": _in_a_fresh_process(database_url, options, True),
+    }
     progress(f"memory: {results['memory']}")
     async with _pool(database_url) as pool:
         results["touch"] = await _first_touch(pool, options)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import httpx
 import psutil
@@ -176,8 +177,12 @@ class Running:
 
 @contextmanager
 def a_platform(folder: Path, **variables: str) -> Iterator[Running]:
-    """A platform in ``folder`` as long as the block lasts; raises ``StartError``."""
+    """A platform in ``folder`` as long as the block lasts; raises ``StartError``.
+
+    A SIGTERM ends the block, so that the platform is not left behind; call it in the main thread.
+    """
     running = Running(folder / "var", port=None, **variables)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         try:
             running.start()
@@ -187,3 +192,8 @@ def a_platform(folder: Path, **variables: str) -> Iterator[Running]:
         yield running
     finally:
         running.stop()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -78,7 +78,7 @@ def recovery(
 @app.command("customers")
 def customers(
     customers: Annotated[
-        int, typer.Option(help="Customers, with three accounts each.", min=10_000)
+        int, typer.Option(help="Customers, with three accounts each.", min=100_000)
     ] = 1_000_000,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +86,7 @@ def customers(
     from benchmarks import local
     from benchmarks.customers import Options, run
 
-    options = Options(customers=customers, touched=min(customers // 2, Options().touched))
+    options = Options(customers=customers)
     with _folder() as folder, local.postgres(folder) as server, _bar(customers) as advance:
         result = run(server.url(), folder, options, _tell, advance)
     _show(result, as_json=as_json)
