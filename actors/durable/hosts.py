@@ -101,7 +101,12 @@ class RayHosts:
         return found
 
     async def start(self, name: str, row: StreamRow, node: str | None) -> None:
-        """Begin to start an actor. It outlives this process, and Ray restarts it for ever."""
+        """Begin to start an actor. It outlives this process, and Ray restarts it on its node.
+
+        Only a strict affinity is one: from a soft one Ray departs for an actor that needs no
+        resources, even where the node is well. When the node is gone, so is the actor, and the
+        supervisor starts another.
+        """
         config = msgspec.structs.replace(
             self._recipe.config, stream=row.stream, slots=row.slots, made=self.made
         )
@@ -115,7 +120,7 @@ class RayHosts:
             "max_concurrency": 10_000,
         }
         if node is not None:
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         remote, arguments = self._remote.options(**options), self._recipe.arguments
         self._handles[name] = await self._in_thread(lambda: remote.remote(config, *arguments))
 

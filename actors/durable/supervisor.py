@@ -238,7 +238,9 @@ class Supervisor:
         """Is the actor what it should be? Ends it if not; a new one is started then."""
         answer, limits = actor.answer, self._limits
         starting = not actor.answered or answer.state == "away"
-        if starting:
+        if not answer.answered and actor.node and actor.node not in self.nodes:
+            self._end(actor, "lost", "its node is gone")
+        elif starting:
             if self._clock() - actor.since > limits.start_patience_s:
                 self._end(actor, "did not start", f"not within {limits.start_patience_s:.0f} s")
                 self._failed_to_start(actor.stream)
