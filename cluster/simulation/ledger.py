@@ -33,7 +33,8 @@ class Ledger(Judge):
         self.delivered: set[bytes] = set()
         self.holds: dict[bytes, str] = {}
         self.voids: set[bytes] = set()
-        self.refused: dict[bytes, str] = {}
+        self.refused: dict[tuple[bytes, bytes | None], str] = {}
+        self.groups: dict[bytes, bytes] = {}
         self.carrying: dict[bytes, ev.TransferSent] = {}
         self.house: dict[tuple[str, str], int] = {}
         self._follow: dict[type, Callable[[Any], int]] = {
@@ -172,11 +173,13 @@ class Ledger(Judge):
         got = (event.destination, event.amount, event.currency)
         must(5, same == got, "what arrives is not what was sent:", sent, event)
         party, pot = self.party(customer_of(event.destination)), self.pot(event.destination)
-        promised = party.promised.pop(event.transfer, None)
-        must(8, event.promised == (promised is not None), "the promise is", promised, event)
+        group = self.groups.get(event.transfer)
+        promised = group is not None and party.promised.get(event.transfer) == group
+        must(8, event.promised is promised, "the promise is", promised, event)
         refusal = None if promised else arrival(self, event)
         must(8, refusal is None, "the model refuses to take it:", refusal, event)
-        if promised is not None:
+        if promised:
+            del party.promised[event.transfer]
             pot.expecting -= 1
         pot.posted += event.amount
         self.ended[event.transfer] = "received"
@@ -199,7 +202,7 @@ class Ledger(Judge):
         same = (sent.source, sent.amount, sent.fee, sent.credited, sent.day)
         back = (event.source, event.amount, event.fee, event.credited, event.day)
         must(5, same == back, "what comes back is not what was sent:", sent, event)
-        expected = self.refused.get(event.transfer) or arrival(self, sent)
+        expected = self.refused.get((event.transfer, None)) or arrival(self, sent)
         must(8, expected == event.reason, "comes back for", event.reason, "and not", expected)
         pot = self.pot(event.source)
         pot.posted += event.amount + event.fee
@@ -288,11 +291,18 @@ class Ledger(Judge):
             self.pot(leg.source).held -= leg.amount + leg.fee
         if not waiting:
             self.carrying.update((leg.transfer, leg) for leg in reserved.legs)
+            self.groups.update((leg.transfer, event.group) for leg in reserved.legs)
         else:
             legs = [leg for leg in reserved.legs if leg.transfer in reserved.external]
-            why = [self.refused.get(leg.transfer) or arrival(self, leg) for leg in legs]
+            why = [self._refusal(event.group, leg) for leg in legs]
             must(8, any(why), "a group was refused without a reason:", event)
         return reserved.legs[0].source
+
+    def _refusal(self, group: bytes, leg: ev.TransferSent) -> str | None:
+        """Why a leg's destination has not promised, if it has not."""
+        promised = self.party(customer_of(leg.destination)).promised.get(leg.transfer, group)
+        taken = "id_reused" if promised != group else None
+        return self.refused.get((leg.transfer, group)) or taken or arrival(self, leg)
 
     def _prepared(self, event: ev.CreditPrepared) -> int:
         party = self.party(customer_of(event.account))
@@ -305,7 +315,7 @@ class Ledger(Judge):
 
     def _released(self, event: ev.CreditReleased) -> int:
         party = self.party(customer_of(event.account))
-        must(3, event.transfer in party.promised, "released twice:", event)
+        must(3, party.promised.get(event.transfer) == event.group, "released twice:", event)
         del party.promised[event.transfer]
         pot = self.pot(event.account)
         pot.expecting -= 1

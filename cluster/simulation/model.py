@@ -278,7 +278,12 @@ class Judge:
     def message(self, body: Any) -> str | None:
         """What should be answered to a message."""
         party = self.party(customer_of(body.destination))
-        if isinstance(body, cmd.ReleaseCredit) or body.transfer in party.promised:
+        if isinstance(body, cmd.ReleaseCredit):
+            return None
+        promised = party.promised.get(body.transfer)
+        if isinstance(body, cmd.PrepareCredit) and promised not in (None, body.group):
+            return "id_reused"
+        if isinstance(body, cmd.Credit) and promised is not None and promised == body.group:
             return None
         return arrival(party.pots, body.destination, body.currency)
 

@@ -58,7 +58,7 @@ class Witness:
         self._outcomes: dict[tuple[str, int], Rejection | None] = {}
         self._versions: dict[str, list[tuple[int, Any]]] = {}
         self._reserved_groups: set[bytes] = set()
-        self._events_of: dict[tuple[str, int], Any] = {}
+        self._events_of: dict[tuple[str, int], list[Any]] = {}
         self._moved: dict[int, int] = {}
         self._remote: set[tuple[bytes, type]] = set()
         self._open: dict[tuple[str, str], deque[Any]] = {}
@@ -121,7 +121,7 @@ class Witness:
                 body = self.asked.get(command_id, {}).get(value[0])
                 if isinstance(body, cmd.VoidHold) and isinstance(value[1], cmd.HoldReply):
                     self.ledger.voids.add(body.hold)
-        self._events_of[stream, row.at] = record.events
+        self._events_of.setdefault((stream, row.at), []).append(record.events)
         for sent in record.sent:
             self._messages[stream, sent.seq] = sent
             self._remote.add((sent.body.transfer, type(sent.body)))
@@ -179,7 +179,9 @@ class Witness:
                 must(8, line.popleft() == message, "messages overtake each other:", message)
                 refusal = None if outcome is None else outcome.code
                 if refusal is not None:
-                    ledger.refused[message.body.transfer] = refusal
+                    body = message.body
+                    group = body.group if type(body) is cmd.PrepareCredit else None
+                    ledger.refused[body.transfer, group] = refusal
 
                 def agrees(body: Any = message.body, refusal: str | None = refusal) -> bool:
                     return ledger.message(body) == refusal
@@ -284,8 +286,7 @@ class Witness:
 
     def published(self, stream: str, at: int, events: Any) -> None:
         """Events have gone out to whoever looks on."""
-        durable = self._events_of.get((stream, at)) == events
-        if not durable:
+        if events not in self._events_of.get((stream, at), []):
             self.fail(Violation(3, f"published before it was durable: {stream} {events}"))
 
     def sent_away(

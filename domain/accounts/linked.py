@@ -109,6 +109,9 @@ class LinkedDecisions(ABC):
     def _prepare_credit(
         self, state: Customer, message: cmd.PrepareCredit, now: int
     ) -> Decision | Rejection:
+        if state.promised.get(message.transfer, message.group) != message.group:
+            # Another group had this id, was refused, and its release is still on its way.
+            return Rejection(Code.ID_REUSED.value)
         account = state.accounts.get(message.destination)
         if account is None:
             return Rejection(Code.UNKNOWN_DESTINATION_ACCOUNT.value)
@@ -121,7 +124,7 @@ class LinkedDecisions(ABC):
     def _release_credit(
         self, state: Customer, message: cmd.ReleaseCredit, now: int
     ) -> Decision | Rejection:
-        if message.transfer not in state.promised:
+        if state.promised.get(message.transfer) != message.group:
             return Decision()
         return Decision([ev.CreditReleased(message.group, message.transfer, message.destination)])
 

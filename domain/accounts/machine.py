@@ -348,7 +348,9 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
         return Message(str(customer_of(sent.destination)), credit)
 
     def _credit(self, state: Customer, message: cmd.Credit, now: int) -> Decision | Rejection:
-        promised = message.transfer in state.promised
+        # A promise is to its group: the same id may be another transfer by now.
+        group = message.group
+        promised = group is not None and state.promised.get(message.transfer) == group
         if not promised:
             refused = cannot_arrive(state, message.destination, message.currency)
             if refused is not None:

@@ -238,3 +238,32 @@ def test_a_waiting_group_asked_for_again_goes_on_waiting(bank: Bank) -> None:
     bank.deliver()
     assert codes(bank.answers[group.id]) == ["COMPLETED"]
     assert bank.answers[group.id].results[0].status == TransferStatus.COMPLETED
+
+
+def refused_on_the_way(bank: Bank) -> cmd.Transfer:
+    """A leg to Bob whose group was refused elsewhere, while Bob has not been asked yet."""
+    leg = to(bank, usd(BOB), 100)
+    bank.put(linked(bank, to(bank, account_number(CAROL, 9), 1), leg), deliver=False)
+    bank.deliver(1)
+    assert not bank.customers[ALICE].groups
+    return leg
+
+
+def test_a_promise_to_a_refused_group_is_not_another_transfers(bank: Bank) -> None:
+    leg = refused_on_the_way(bank)
+    close = cmd.SetAccountStatus(bank.id(), b"", eur(BOB), AccountStatus.CLOSED)
+    bank.put(close, deliver=False)
+    other = bank.transfer(usd(ALICE), eur(BOB), 7, "USD", id=leg.id, fingerprint=b"other")
+    bank.put(other, deliver=False)
+    bank.deliver()
+    assert bank.answers[leg.id].status == TransferStatus.RETURNED
+    untouched(bank)
+
+
+def test_a_promise_to_a_refused_group_is_not_another_groups(bank: Bank) -> None:
+    leg = refused_on_the_way(bank)
+    again = linked(bank, bank.transfer(usd(ALICE), cny(BOB), 7, "USD", id=leg.id))
+    bank.put(again, deliver=False)
+    bank.deliver()
+    assert codes(bank.answers[again.id]) == [Code.ID_REUSED]
+    untouched(bank)
