@@ -13,6 +13,7 @@ import msgspec
 
 from actors.operations import RETIRED, Overview, PartitionView, SlotRun
 from persistence import proofs, supervision
+from persistence.placement import order_of
 from persistence.proofs import Proof
 from persistence.supervision import Incident, NodeRow
 from serve_apps.services import Services
@@ -156,7 +157,7 @@ def draw(runs: Sequence[SlotRun]) -> SlotDrawing:
                 sum(run.last - run.first + 1 for run in members),
                 colour_of(name),
             )
-            for name, members in grouped.items()
+            for name, members in sorted(grouped.items(), key=lambda item: order_of(item[0]))
         ]
 
     return SlotDrawing(areas(owned), areas(moving))

@@ -69,7 +69,7 @@ async def test_the_page_is_complete_without_scripts(operator: Browser) -> None:
     await operator.go("/operations/")
     page = operator.page.text
     assert 'data-books="right"' in page
-    assert "All 1 partitions say of their own books" in operator.text
+    assert "The only partition says so of its own books, at" in operator.text
     assert "USD 100.00 −100.00 0.00" in operator.text
     assert "accounts/0: 4,096 slots" in page
     assert "accounts/0 owns 4,096." in page

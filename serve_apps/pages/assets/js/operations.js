@@ -1,13 +1,11 @@
 // The operations page says so when its news stop: what it shows then is old.
-function lost(hidden) {
+function news(event, arrived) {
   const note = document.querySelector("[data-lost]");
-  if (note) note.hidden = hidden;
+  const ours = event.target instanceof Element && event.target.matches("[data-operations]");
+  if (note && ours) note.hidden = arrived;
 }
 
-function ours(event) {
-  return event.target instanceof Element && event.target.matches("[data-operations]");
-}
-
-document.addEventListener("htmx:response:error", (event) => ours(event) && lost(false));
-document.addEventListener("htmx:error", (event) => ours(event) && lost(false));
-document.addEventListener("htmx:after:swap", (event) => ours(event) && lost(true));
+document.addEventListener("htmx:after:request", (event) => {
+  news(event, event.detail.ctx.response.status < 400);
+});
+document.addEventListener("htmx:error", (event) => news(event, false));
