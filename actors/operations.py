@@ -165,6 +165,7 @@ class Operations:
 
 def _view(row: StreamRow, answer: dict[str, Any]) -> PartitionView:
     about = {**answer, "memory": answer.get("rss", 0)}
+    about["entities"] = answer.get("entities", 0) + answer.get("packed", 0)
     about["state"] = answer.get("state", NO_ANSWER if row.wanted else RETIRED)
     about |= {"stream": row.stream, "slots": row.slots, "arriving": row.arriving}
     about |= {"leaving": row.leaving, "pinned": row.pinned, "epoch": row.epoch}

@@ -338,7 +338,6 @@ def main() -> None:
     seeds = int(arguments[0]) if arguments else SEEDS
     ops = int(arguments[1]) if len(arguments) > 1 else OPS
     part = arguments[2] if len(arguments) > 2 else ""
-    spent = 0.0
     for broken in all_mutants():
         if part in broken.title:
             started = time.process_time()
