@@ -25,6 +25,9 @@ class Witness(Protocol):
     def committed(self, row: JournalRow, statements: Sequence[Statement]) -> None:
         """A turn has just become durable."""
 
+    def went_back(self, stream: str, seq: int, last: int) -> None:
+        """A checkpoint is older than the one before it."""
+
     def owned(self, stream: str, epoch: int) -> None:
         """A stream has a new incarnation."""
 
@@ -61,6 +64,9 @@ class Database(Store):
     def save(
         self, stream: str, checkpoint: Checkpoint, snapshots: Sequence[tuple[str, int, bytes]]
     ) -> None:
+        last = self.checkpoints.get(stream)
+        if last is not None and last.seq > checkpoint.seq and self.witness is not None:
+            self.witness.went_back(stream, checkpoint.seq, last.seq)
         super().save(stream, checkpoint, snapshots)
         self.checksums[stream] = zlib.crc32(checkpoint.state)
         for key, _, state in snapshots:

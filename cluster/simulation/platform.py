@@ -19,6 +19,7 @@ from actors.durable.link import RequestLink
 from actors.durable.memory import ENTITY_BYTES
 from actors.durable.options import Options
 from actors.durable.partition import Partition
+from actors.durable.records import Shipment
 from actors.durable.routing import REQUEST_TIMEOUT_S
 from cluster.simulation.database import Database, Map, SimulatedJournal, SimulatedProjection
 from cluster.simulation.network import Network, Place
@@ -123,11 +124,14 @@ class Process(Place):
             partition.nudge()
             return _nothing()
         if kind == DELIVER:
-            return self._encoded(partition.receive(self.codec.decode_shipment(body)))
+            return self._received(partition, self.codec.decode_shipment(body))
         return self._answered(partition, self.codec.decode_commands(body))
 
-    async def _encoded(self, answers: Awaitable[list[Any]]) -> bytes:
-        return self.codec.encode(await answers)
+    async def _received(self, partition: Partition, shipment: Shipment[Any]) -> bytes:
+        outcomes = await partition.receive(shipment)
+        seqs = [message.seq for message in shipment.messages]
+        self.platform.witness.confirmed(shipment.origin, seqs, outcomes)
+        return self.codec.encode(outcomes)
 
     def _answered(self, partition: Partition, commands: list[Any]) -> Awaitable[bytes]:
         # As in the actor: taken at once, in the order of arrival.

@@ -87,6 +87,18 @@ class Witness:
         """A new incarnation has the stream."""
         self.epochs[stream] = epoch
 
+    def went_back(self, stream: str, seq: int, last: int) -> None:
+        """A checkpoint is older than the one before it: only a stale incarnation has such."""
+        self.fail(Violation(11, f"a checkpoint of {stream} goes back from {last} to {seq}"))
+
+    def confirmed(self, origin: str, seqs: Sequence[int], outcomes: Sequence[Any]) -> None:
+        """A partition has answered messages; what it says is durable, and the only answer."""
+        for seq, outcome in zip(seqs, outcomes, strict=True):
+            place = (origin, seq)
+            known = place in self._outcomes and self._outcomes[place] == outcome
+            if type(outcome) is not Moved and not known:
+                self.fail(Violation(3, f"message {place} is answered otherwise: {outcome}"))
+
     def committed(self, row: JournalRow, statements: Sequence[Statement]) -> None:
         """A turn has just been written."""
         self.rows += 1

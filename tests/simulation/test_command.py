@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from actors.durable.partition import Partition
+from actors.durable.scribe import Scribe
 from cluster.cli import main as _main  # noqa: F401 - registers the commands
 from cluster.cli.main import app
 from cluster.errors import Exit
 from cluster.simulation import runner
 from tests.mutation import Mutation
 
-BROKEN = Mutation("timers are not set", Partition, "_statements", "if turn.timers:", "if False:")
+BROKEN = Mutation("timers are not set", Scribe, "statements", "if turn.timers:", "if False:")
 
 
 def called(*arguments: str) -> Any:
