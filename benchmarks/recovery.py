@@ -17,6 +17,7 @@ import msgspec
 
 from actors.durable.options import Options as PartitionOptions
 from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition
+from benchmarks.processors import processor_seconds
 from persistence.database import open_pool
 
 Progress = Callable[[str], None]
@@ -73,8 +74,8 @@ async def _recover(local: LocalPartition, customers: int, turn: int) -> dict[str
     }
 
 
-async def _load(local: LocalPartition, customers: int, seconds: float) -> float:
-    """Batches for so long; transfers a second."""
+async def _load(local: LocalPartition, customers: int, seconds: float) -> tuple[float, float]:
+    """Batches for so long; transfers a second, and microseconds of processor for each."""
     deadline = time.perf_counter() + seconds
     done = 0
 
@@ -89,33 +90,53 @@ async def _load(local: LocalPartition, customers: int, seconds: float) -> float:
             await local.pay(pairs)
             done += len(pairs)
 
+    before = sum(processor_seconds(os.getpid()).values())
     started = time.perf_counter()
     await asyncio.gather(*(sender() for _ in range(_LOAD_BATCHES)))
-    return done / (time.perf_counter() - started)
+    rate = done / (time.perf_counter() - started)
+    used = sum(processor_seconds(os.getpid()).values()) - before
+    return round(rate), round(used * 1e6 / done, 1)
 
 
-async def _checkpoints(local: LocalPartition, options: Options, progress: Progress) -> Any:
-    """The same load with and without checkpoints, in turn."""
+async def _checkpoints(
+    local: LocalPartition, options: Options, progress: Progress
+) -> dict[str, Any]:
+    """The same load with and without checkpoints, in turn.
+
+    Rates depend on what else the machine does, processor time for each transfer hardly.
+    """
     usual = PartitionOptions()
     await local.start(usual)
-    rates: dict[bool, list[float]] = {True: [], False: []}
+    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    taken = 0
     await _load(local, options.customers, options.segment_s)  # all entities are in memory now
     for segment in range(options.segments * 2):
         on = segment % 2 == 0
         interval = usual.checkpoint_interval_s if on else NEVER_S
+        longest = max(usual.checkpoint_interval_max_s, interval)
         before = local.partition.statistics.checkpoints
-        local.partition.options = PartitionOptions(checkpoint_interval_s=interval)
-        rate = await _load(local, options.customers, options.segment_s)
-        rates[on].append(rate)
-        taken = local.partition.statistics.checkpoints - before
-        progress(f"  {rate:,.0f} transfers/s with {taken} checkpoints")
+        local.partition.options = PartitionOptions(
+            checkpoint_interval_s=interval, checkpoint_interval_max_s=longest
+        )
+        found[on].append(await _load(local, options.customers, options.segment_s))
+        count = local.partition.statistics.checkpoints - before
+        taken += count * on
+        progress(f"  {count} checkpoints: transfers/s, us of processor each: {found[on][-1]}")
     await local.stop()
-    mean = {on: sum(found) / len(found) for on, found in rates.items()}
+    rate, used = (
+        {on: sum(pair[place] for pair in pairs) / len(pairs) for on, pairs in found.items()}
+        for place in (0, 1)
+    )
     return {
-        "interval_s": usual.checkpoint_interval_s,
-        "per_second_with": [round(rate) for rate in rates[True]],
-        "per_second_without": [round(rate) for rate in rates[False]],
-        "share_of_throughput": round(1 - mean[True] / mean[False], 3),
+        "customers": options.customers,
+        "checkpoints": taken,
+        "seconds": options.segments * options.segment_s,
+        "per_second_with": [pair[0] for pair in found[True]],
+        "per_second_without": [pair[0] for pair in found[False]],
+        "processor_us_with": [pair[1] for pair in found[True]],
+        "processor_us_without": [pair[1] for pair in found[False]],
+        "share_of_throughput": round(1 - rate[True] / rate[False], 3),
+        "share_of_processor": round(1 - used[False] / used[True], 3),
     }
 
 
