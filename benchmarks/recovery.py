@@ -33,9 +33,9 @@ class Options(msgspec.Struct, frozen=True):
     customers: int = 100_000
     turns: tuple[int, ...] = (1_000, 20)
     """Sizes, in transfers, of the turns in the tail."""
-    segments: int = 4
-    segment_s: float = 12.0
-    kills: int = 5
+    segments: int = 2
+    segment_s: float = 30.0
+    warm_up_s: float = 5.0
 
 
 async def _open(local: LocalPartition, customers: int, progress: Progress) -> None:
@@ -105,24 +105,19 @@ async def _checkpoints(
 
     Rates depend on what else the machine does, processor time for each transfer hardly.
     """
-    usual = PartitionOptions()
-    await local.start(usual)
     found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     taken = 0
-    await _load(local, options.customers, options.segment_s)  # all entities are in memory now
     for segment in range(options.segments * 2):
         on = segment % 2 == 0
-        interval = usual.checkpoint_interval_s if on else NEVER_S
-        longest = max(usual.checkpoint_interval_max_s, interval)
+        never = PartitionOptions(checkpoint_interval_s=NEVER_S)
+        await local.start(PartitionOptions() if on else never)
+        await _load(local, options.customers, options.warm_up_s)
         before = local.partition.statistics.checkpoints
-        local.partition.options = PartitionOptions(
-            checkpoint_interval_s=interval, checkpoint_interval_max_s=longest
-        )
         found[on].append(await _load(local, options.customers, options.segment_s))
         count = local.partition.statistics.checkpoints - before
         taken += count * on
+        await local.stop()
         progress(f"  {count} checkpoints: transfers/s, us of processor each: {found[on][-1]}")
-    await local.stop()
     rate, used = (
         {on: sum(pair[place] for pair in pairs) / len(pairs) for on, pairs in found.items()}
         for place in (0, 1)

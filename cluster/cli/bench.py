@@ -57,8 +57,8 @@ def recovery(
         int, typer.Option(help="Customers changed since the last checkpoint.", min=1_000)
     ] = 100_000,
     segments: Annotated[
-        int, typer.Option(help="Pairs of stretches with and without checkpoints.", min=1)
-    ] = 4,
+        int, typer.Option(help="Pairs of half a minute with and without checkpoints.", min=1)
+    ] = 2,
     kills: Annotated[int, typer.Option(help="Actors killed, idle and under load.", min=1)] = 5,
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,9 @@ def _silent(text: str) -> None:
 
 
 async def test_recovery_replays_all_customers(database_url: str) -> None:
-    options = recovery.Options(customers=300, turns=(100, 10), segments=1, segment_s=0.3)
+    options = recovery.Options(
+        customers=300, turns=(100, 10), segments=1, segment_s=0.3, warm_up_s=0.1
+    )
     result = await asyncio.to_thread(recovery.run, database_url, options, _silent)
     assert [found["entities"] for found in result["recoveries"]] == [300, 300]
     assert [found["turns"] for found in result["recoveries"]] == [3, 30]
@@ -23,6 +25,7 @@ async def test_recovery_replays_all_customers(database_url: str) -> None:
     checkpoints = result["checkpoints"]
     assert len(checkpoints["per_second_with"]) == len(checkpoints["per_second_without"]) == 1
     assert checkpoints["share_of_throughput"] < 1
+    assert checkpoints["share_of_processor"] < 1
 
 
 async def test_what_a_start_reads_does_not_grow_with_customers(
