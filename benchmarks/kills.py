@@ -26,7 +26,8 @@ from persistence.database import Pool, open_pool
 
 Progress = Callable[[str], None]
 
-_REST_S: Final = 3.0
+_REST_S: Final = 6.0
+"""By then the platform has its next process in reserve."""
 _SERVED_MAX_S: Final = 60.0
 
 
