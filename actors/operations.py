@@ -16,6 +16,7 @@ import msgspec
 from actors.durable.channel import DESCRIBE, Channel, NoAnswer
 from actors.durable.routing import channel_to
 from persistence.database import Pool
+from persistence.journal import SLOTS
 from persistence.placement import StreamRow, owners, placement, under_way, wishes
 
 T = TypeVar("T")
@@ -156,7 +157,9 @@ class Operations:
         for slot, stream in owned.items():
             target = going[slot][1] if slot in going else ""
             last = runs[-1] if runs else None
-            if last and last.last == slot - 1 and (last.stream, last.target) == (stream, target):
+            same = last and (last.last, last.stream, last.target) == (slot - 1, stream, target)
+            # A slot of a single key is no neighbour of those that many share.
+            if last and same and slot != SLOTS:
                 runs[-1] = SlotRun(last.first, slot, stream, target)
             else:
                 runs.append(SlotRun(slot, slot, stream, target))

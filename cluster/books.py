@@ -191,7 +191,7 @@ class _Audit:
         due: dict[str, dict[str, bytes]] = {}
         encode = self.codec.encode
 
-        def seen(stream: str, row: JournalRow, record: Any, came: dict[str, Entity]) -> None:
+        def seen(stream: str, row: JournalRow, record: Any, came: dict[str, bytes]) -> None:
             self.counts["turns"] += 1
             self.counts["events"] += len(record.events)
             self._track(stream, record)
@@ -201,7 +201,7 @@ class _Audit:
                 states.update({key: encode(entity.state) for key, entity in entities.items()})
             elif row.seq > checkpoints.get(stream, 0):
                 # What came after the checkpoint is stored as its former owner stored it.
-                states.update({key: encode(entity.state) for key, entity in came.items()})
+                states.update(came)
 
         rows = {stream: self._chained(stream) for stream in names}
         try:

@@ -14,8 +14,9 @@ from actors.durable.records import Adopted, Codec, Released, TurnRecord
 from actors.durable.turn import Workspace
 from persistence.journal import Corrupt, JournalRow
 
-Seen = Callable[[str, JournalRow, TurnRecord[Any, Any], dict[str, Entity]], None]
-"""Told of each turn, once it has happened: stream, row, record, entities that came with it."""
+Seen = Callable[[str, JournalRow, TurnRecord[Any, Any], dict[str, bytes]], None]
+"""Told of each turn, once it has happened: stream, row, record, and the entities that came with
+it, encoded as they came."""
 
 
 class Replay:
@@ -81,10 +82,11 @@ class Replay:
             if type(moving) is Adopted:
                 came.update(self.parcels.pop((moving.origin, moving.seq)))
         work.entities.update(came)
+        states = {key: self._codec.encode(entity.state) for key, entity in came.items()}
         for key, _ in record.events:
             if key not in work.entities:
                 work.admit(key, work.machine.new(key))
         left = work.replay(record, row.at)
         if any(type(moving) is Released for moving in record.moved):
             self.parcels[stream, row.seq] = left
-        seen(stream, row, record, came)
+        seen(stream, row, record, states)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actors.durable.items import Entity
 from actors.durable.partition import Partition
 from actors.durable.records import Adopted, Codec, Split, TurnRecord
 from actors.durable.replay import Replay
@@ -387,7 +386,7 @@ class Witness:
 
 
 def _ignore(
-    stream: str, row: JournalRow, record: TurnRecord[Any, Any], came: dict[str, Entity]
+    stream: str, row: JournalRow, record: TurnRecord[Any, Any], came: dict[str, bytes]
 ) -> None:
     """Nothing is to be told of a turn."""
 
