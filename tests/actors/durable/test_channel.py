@@ -127,7 +127,11 @@ async def test_who_does_not_know_the_token_is_not_heard(host: Host) -> None:
     channel.close()
 
 
-@pytest.mark.parametrize("proof", [b"", bytes(31), bytes(32), os.urandom(32)])
+@pytest.mark.parametrize(
+    "proof",
+    [b"", bytes(31), bytes(32), os.urandom(32)],
+    ids=["none", "short", "zeros", "random"],
+)
 async def test_frames_without_a_proof_are_not_heard(host: Host, proof: bytes) -> None:
     endpoint = host.endpoint
     assert endpoint is not None
