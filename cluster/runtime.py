@@ -162,7 +162,8 @@ def start(
             _temp_dir=str(folder / "ray"),
             **_options(),
         )
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
+    except Exception as error:
+        # Ray raises bare exceptions too, as when its dashboard does not start.
         reason = str(error).strip().partition("\n")[0]
         raise StartError(f"Ray does not start: {reason}", Exit.RAY) from None
     return dict(context.address_info)
