@@ -221,7 +221,8 @@ class Load:
                     continue
                 other, amount = left.pop(result["id"])
                 identity = command_id(source.user, "transaction/batch", result["id"]).hex()
-                if result["status"] == "completed":
+                # Pending: a repeat of what has left the source and is durably on its way.
+                if result["status"] in {"completed", "pending"}:
                     self._acknowledge(result["transfer"], identity, source, other, amount)
                 elif result.get("code") == "insufficient_funds":
                     self._refuse(identity, amount)
