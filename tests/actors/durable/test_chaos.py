@@ -153,6 +153,29 @@ async def sweep(world: World, customers: list[int]) -> None:
         await world.call(cmd.ExpireHolds(world.random.choice(customers)))
 
 
+async def to_the_end(
+    world: World, clients: list[Client], background: list[asyncio.Task[None]]
+) -> None:
+    """Let clients finish, stop the faults, and look: at rest, and again after all have crashed."""
+    async with asyncio.timeout(3_600):
+        await asyncio.gather(*(client.work(40) for client in clients))
+    for task in background:
+        task.cancel()
+    world.store.faults, world.weather = Faults(), Weather()
+    world.clock_shift_s = 3_600
+    for stream in sorted(set(world.store.streams) - set(world.partitions)):
+        world.start(stream)
+    await world.quiet()
+    audit(world)
+    for client in clients:
+        client.check()
+    for stream in world.store.streams:
+        world.crash(stream)
+        world.start(stream)
+    await world.quiet()
+    audit(world)
+
+
 async def run(seed: int) -> World:
     random = Random(seed)
     world = World(
@@ -172,23 +195,7 @@ async def run(seed: int) -> World:
         asyncio.create_task(trouble(world, random)),
         asyncio.create_task(sweep(world, customers)),
     ]
-    async with asyncio.timeout(3_600):
-        await asyncio.gather(*(client.work(40) for client in clients))
-    for task in background:
-        task.cancel()
-    world.store.faults, world.weather = Faults(), Weather()
-    world.clock_shift_s = 3_600
-    for stream in sorted(set(world.store.streams) - set(world.partitions)):
-        world.start(stream)
-    await world.quiet()
-    audit(world)
-    for client in clients:
-        client.check()
-    for stream in world.store.streams:
-        world.crash(stream)
-        world.start(stream)
-    await world.quiet()
-    audit(world)
+    await to_the_end(world, clients, background)
     return world
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from actors.durable import partition as partition_module
 from actors.durable.routing import slot_of
-from cluster.simulation.audit import audit
 from cluster.simulation.store import Faults
 from cluster.simulation.virtual import run_virtual
 from cluster.simulation.world import Weather, World, usd
@@ -17,7 +16,7 @@ from domain.accounts import commands as cmd
 from domain.accounts.commands import TransferStatus
 from domain.durable import Moved
 from tests.actors.durable.scenario import Scenario, Scenarios, ask, closed, play, posted, settle
-from tests.actors.durable.test_chaos import Client, sweep, trouble
+from tests.actors.durable.test_chaos import Client, sweep, to_the_end, trouble
 
 scenario = Scenarios()
 
@@ -328,23 +327,7 @@ async def run(seed: int) -> World:
         asyncio.create_task(sweep(world, customers)),
         asyncio.create_task(wander(world, customers, random)),
     ]
-    async with asyncio.timeout(3_600):
-        await asyncio.gather(*(client.work(40) for client in clients))
-    for task in background:
-        task.cancel()
-    world.store.faults, world.weather = Faults(), Weather()
-    world.clock_shift_s = 3_600
-    for stream in sorted(set(world.store.streams) - set(world.partitions)):
-        world.start(stream)
-    await world.quiet()
-    audit(world)
-    for client in clients:
-        client.check()
-    for stream in world.store.streams:
-        world.crash(stream)
-        world.start(stream)
-    await world.quiet()
-    audit(world)
+    await to_the_end(world, clients, background)
     return world
 
 
