@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from actors.durable.actor import ActorConfig, DurableActor
 from actors.durable.client import DurableClient
 from actors.durable.hosts import Recipe
-from actors.durable.options import Options, Projection
+from actors.durable.options import Options, Projection, Publisher
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
 from actors.live import LivePublisher
@@ -44,7 +44,7 @@ class AccountActor(DurableActor):
     def projection(self) -> Projection:
         return AccountsProjection(slot_of)
 
-    def publisher(self) -> Callable[[int, list[tuple[str, Any]]], None]:
+    def publisher(self) -> Publisher:
         if self.config.redis_url is None:
             return super().publisher()
         self._live = LivePublisher(self.config.redis_url)

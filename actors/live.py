@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -105,7 +105,7 @@ class LivePublisher:
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._pump())
 
-    def publish(self, at: int, events: list[tuple[str, Any]]) -> None:
+    def publish(self, at: int, events: list[tuple[str, Any]], news: Sequence[Any] = ()) -> None:
         """Queue what a turn made happen."""
         if self._size < _BACKLOG_MAX:
             self._backlog.append(events)

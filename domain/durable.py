@@ -36,10 +36,14 @@ class Moved(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A message from one entity to another. ``body`` is one of the machine's own types."""
+    """A message from one entity to another, which is of the same kind unless ``kind`` says so.
+
+    ``body`` is a type that both machines know. What the receiver replies is its outcome.
+    """
 
     to: str
     body: Any
+    kind: str = ""
 
 
 @final
@@ -51,6 +55,11 @@ class Decision(msgspec.Struct, gc=False):
     says that the reply rests on nothing that is yet to be written: the command's own turn is, or
     no message would have left, and so is what the receiver did. ``parts`` are id, fingerprint
     and reply of each part of the command answered that has an id of its own and was carried out.
+
+    A machine for which deciding is as much work as changing the state may do both at once: then
+    it is ``applied``, and ``due_before`` is when the entity was due before. ``apply`` is left for
+    replays, and must lead to the same. Only for entities that hold no balances. ``news`` is for
+    whoever follows what is published: told after the commit, and written nowhere.
     """
 
     events: Sequence[Any] = ()
@@ -60,6 +69,9 @@ class Decision(msgspec.Struct, gc=False):
     fingerprint: bytes = b""
     durable: bool = False
     parts: Sequence[tuple[bytes, bytes, Any]] = ()
+    applied: bool = False
+    due_before: int = 0
+    news: Sequence[Any] = ()
 
 
 class Posting(msgspec.Struct, frozen=True, array_like=True):
@@ -79,10 +91,11 @@ class Machine(Protocol[State]):
     def decide(self, state: State, command: Any, now: int) -> Decision | Rejection:
         """Judge ``command`` at ``now`` (microseconds since the epoch); change nothing."""
 
-    def acknowledge(
-        self, state: State, message: Any, outcome: Rejection | None, now: int
-    ) -> Decision:
-        """Judge the outcome of a message that this entity sent: ``None`` means accepted."""
+    def acknowledge(self, state: State, message: Any, outcome: Any, now: int) -> Decision:
+        """Judge the outcome of a message that this entity sent: a ``Rejection``, or the reply.
+
+        The reply is ``None`` where a message is merely accepted.
+        """
 
     def apply(self, state: State, event: Any) -> None:
         """Make ``event`` happen. Never fails, never looks at anything but its arguments."""

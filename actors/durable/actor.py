@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import msgspec
@@ -23,10 +23,10 @@ from actors.durable.channel import (
     NoAnswer,
 )
 from actors.durable.metrics import PartitionMetrics
-from actors.durable.options import Options, Projection
+from actors.durable.options import Options, Projection, Publisher
 from actors.durable.partition import Partition
 from actors.durable.records import Codec
-from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
+from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMaps, channel_to
 from domain.durable import Machine
 from persistence.database import OUTAGES, DatabaseUnavailable, Pool, open_pool
 from persistence.journal import Journal
@@ -97,9 +97,9 @@ class DurableActor:
         """The tables written with each turn."""
         raise TypeError(f"{type(self).__name__} has no projection")
 
-    def publisher(self) -> Callable[[int, list[tuple[str, Any]]], None]:
-        """Who is told of committed events; must not wait."""
-        return lambda at, events: None
+    def publisher(self) -> Publisher:
+        """Who is told of what is committed; must not wait."""
+        return lambda at, events, news: None
 
     # -- called by Ray --------------------------------------------------------------------
 
@@ -231,8 +231,8 @@ def _node_address() -> str:
     return address
 
 
-async def _insist_on_slots(pool: Pool, kind: str) -> SlotMap:
-    slots = SlotMap(pool, kind)
+async def _insist_on_slots(pool: Pool, kind: str) -> SlotMaps:
+    slots = SlotMaps(pool, kind)
     while True:
         try:
             await slots.load()

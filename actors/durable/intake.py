@@ -9,8 +9,8 @@ from typing import Any
 
 from actors.durable.items import Batch, Confirmed, Incoming, Item, Request
 from actors.durable.memory import Memory
-from actors.durable.records import Shipment
-from domain.durable import Moved, Rejection, Unavailable
+from actors.durable.records import Shipment, Verdict
+from domain.durable import Moved, Unavailable
 
 
 class Interrupted(Exception):
@@ -64,7 +64,7 @@ class Intake:
         self._wake.set()
         return future
 
-    def confirm(self, outcomes: Sequence[tuple[int, Rejection | None]]) -> None:
+    def confirm(self, outcomes: Sequence[tuple[int, Verdict]]) -> None:
         """Queue what others have answered to messages of ours."""
         self.items.extend(Confirmed(seq, outcome) for seq, outcome in outcomes)
         self._wake.set()

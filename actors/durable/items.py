@@ -7,8 +7,7 @@ from typing import Any, final
 
 import msgspec
 
-from actors.durable.records import Received, Sent, TurnRecord
-from domain.durable import Rejection
+from actors.durable.records import Received, Sent, TurnRecord, Verdict
 
 
 class Batch:
@@ -63,7 +62,7 @@ class Confirmed(msgspec.Struct, gc=False):
     """What another partition answered to a message of ours."""
 
     seq: int
-    outcome: Rejection | None
+    outcome: Verdict
 
 
 Item = Request | Incoming | Confirmed
@@ -86,13 +85,14 @@ class Turn:
 
     ``answers`` are told once it is; ``early`` may be told at once (see ``Decision.durable``).
     ``touched`` are the entities that it changes; ``timers`` are key and new time of those whose
-    time has changed.
+    time has changed; ``news`` is for those who follow what is published.
     """
 
     __slots__ = (
         "answers",
         "at",
         "early",
+        "news",
         "received",
         "record",
         "remembered",
@@ -112,6 +112,7 @@ class Turn:
         self.settled: list[Sent[Any]] = []
         self.touched: list[tuple[str, Entity]] = []
         self.timers: list[tuple[str, int]] = []
+        self.news: list[Any] = []
         self.size = 0
 
     @property

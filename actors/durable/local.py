@@ -16,7 +16,7 @@ from actors.durable.intake import Interrupted
 from actors.durable.options import Options, Projection
 from actors.durable.partition import Partition
 from actors.durable.records import Codec
-from actors.durable.routing import SlotMap
+from actors.durable.routing import SlotMap, SlotMaps
 from domain.durable import Machine
 from persistence.database import Pool
 from persistence.journal import Journal
@@ -30,7 +30,10 @@ def wall_clock() -> int:
 
 
 class LocalPartitions:
-    """Partitions of one kind by stream; the streams must be there."""
+    """Partitions of one kind by stream; the streams must be there.
+
+    Those of several kinds, once ``joined``, send each other messages.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class LocalPartitions:
         options: Options | None = None,
     ) -> None:
         self.slots = SlotMap(pool, kind)
+        self._router = SlotMaps(pool, kind)
+        self._kinds: dict[str, LocalPartitions] = {kind: self}
         self.partitions: dict[str, Partition] = {}
         self._pool = pool
         self._kind = kind
@@ -58,16 +63,17 @@ class LocalPartitions:
         """A new incarnation of a partition, once it takes commands."""
         if not self.slots.owners:
             await self.slots.load()
+        await self._router.load()
         partition = Partition(
             journal=Journal(self._pool, self._kind, stream),
             machine=self._machine,
             codec=self._codec,
             projection=self._projection,
             deliver=self._deliver,
-            router=self.slots,
+            router=self._router,
             nudge=self._nudge,
             clock=self._clock,
-            published=lambda at, events: None,
+            published=lambda at, events, news: None,
             options=self._options,
         )
         self.partitions[stream] = partition
@@ -94,7 +100,19 @@ class LocalPartitions:
         """The partition that a command is for."""
         return self.partitions[self.slots.owner(self._machine.key(command))]
 
+    def joined(self, *others: LocalPartitions) -> None:
+        """Bring these kinds together."""
+        together = {partitions._kind: partitions for partitions in (self, *others)}
+        for partitions in together.values():
+            partitions._kinds = together
+
     async def _deliver(self, stream: str, payload: bytes) -> bytes:
+        there = self._kinds.get(stream.partition("/")[0])
+        if there is None:
+            raise NoAnswer(f"{stream} is not there")
+        return await there._take(stream, payload)
+
+    async def _take(self, stream: str, payload: bytes) -> bytes:
         partition = self.partitions.get(stream)
         if partition is None:
             raise NoAnswer(f"{stream} is not there")

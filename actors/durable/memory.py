@@ -22,9 +22,10 @@ from actors.durable.records import (
     Sent,
     Split,
     TurnRecord,
+    Verdict,
 )
 from actors.durable.routing import slot_of
-from domain.durable import Machine, Rejection
+from domain.durable import Decision, Machine
 from persistence.journal import SLOTS_MAX
 
 RECENT_MAX: Final = 50_000
@@ -73,7 +74,7 @@ class Memory:
         self.round = 1
         self.era = 1
         self._away: dict[str, int] = {}
-        """How many messages are on their way to an entity."""
+        """How many messages are on their way to an entity of this kind."""
 
     def slot(self, key: str) -> int:
         """The slot of a key: of its hash, unless it has one to itself."""
@@ -98,18 +99,20 @@ class Memory:
         """Begin with the state of a checkpoint."""
         self.partition = partition
         for sent in partition.outbox.values():
-            self._away[sent.destination] = self._away.get(sent.destination, 0) + 1
+            if not sent.kind:
+                self._away[sent.destination] = self._away.get(sent.destination, 0) + 1
 
     # -- on their way ---------------------------------------------------------------------
 
     def _depart(self, sent: Sent[Any]) -> None:
         self.partition.sent_seq = sent.seq
         self.partition.outbox[sent.seq] = sent
-        self._away[sent.destination] = self._away.get(sent.destination, 0) + 1
+        if not sent.kind:
+            self._away[sent.destination] = self._away.get(sent.destination, 0) + 1
 
     def _arrived(self, seq: int) -> Sent[Any] | None:
         sent = self.partition.outbox.pop(seq, None)
-        if sent is not None:
+        if sent is not None and not sent.kind:
             left = self._away[sent.destination] - 1
             if left:
                 self._away[sent.destination] = left
@@ -222,6 +225,12 @@ class Memory:
 
     # -- books ----------------------------------------------------------------------------
 
+    def _happened(self, turn: Turn, key: str, entity: Entity, decision: Decision) -> None:
+        """Take note of what was applied while it was decided."""
+        if entity.before is None:
+            entity.before = ({}, decision.due_before)
+            turn.touched.append((key, entity))
+
     def _happen(self, turn: Turn, key: str, entity: Entity, events: Sequence[Any]) -> None:
         """Apply events to an entity and to the house's books."""
         machine, house, state = self.machine, self.partition.house, entity.state
@@ -299,7 +308,7 @@ class Memory:
         self.balance(turn)
         return left
 
-    def _prune(self, origin: str, inbox: dict[int, Rejection | None], low: int) -> None:
+    def _prune(self, origin: str, inbox: dict[int, Verdict], low: int) -> None:
         """Forget what will not come again; a repeat from before must not take that back.
 
         Oldest first, up to one that may come: what stands behind it is forgotten with it later.

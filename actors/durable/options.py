@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from persistence.database import Pool
 from persistence.journal import Statement
+
+Publisher = Callable[[int, list[tuple[str, Any]], list[Any]], None]
+"""Takes the time, the events by entity, and the news of a committed turn; must not wait."""
 
 
 class Projection(Protocol):

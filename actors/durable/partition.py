@@ -21,7 +21,7 @@ from actors.durable.items import Item, Request, Turn
 from actors.durable.loads import Loads
 from actors.durable.memory import Imbalance
 from actors.durable.moving import Mover
-from actors.durable.options import Options, Projection, Statistics
+from actors.durable.options import Options, Projection, Publisher, Statistics
 from actors.durable.post import Deliver, Post
 from actors.durable.records import Codec, Shipment
 from actors.durable.recovery import load, recover
@@ -61,7 +61,7 @@ class Partition:
         router: Router,
         nudge: Callable[[str], Awaitable[bool]],
         clock: Callable[[], int],
-        published: Callable[[int, list[tuple[str, Any]]], None],
+        published: Publisher,
         options: Options,
         endpoint: tuple[str, int, bytes] | None = None,
     ) -> None:
@@ -406,8 +406,8 @@ class Partition:
             post.settle(sent.seq)
         for sent in turn.record.sent:
             post.send(sent)
-        if turn.record.events:
-            self._published(turn.at, turn.record.events)
+        if turn.record.events or turn.news:
+            self._published(turn.at, turn.record.events, turn.news)
 
     def _now(self) -> int:
         """Microseconds since the epoch, never going back within the stream."""

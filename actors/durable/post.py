@@ -16,16 +16,16 @@ from typing import Any, Final
 import structlog
 
 from actors.durable.channel import NoAnswer
-from actors.durable.records import Codec, Outcome, Sent, Shipment
+from actors.durable.records import Codec, Outcome, Sent, Shipment, Verdict
 from actors.durable.routing import Router
-from domain.durable import Moved, Rejection
+from domain.durable import Moved
 
 log = structlog.get_logger(__name__)
 
 Deliver = Callable[[str, bytes], Awaitable[bytes]]
 """Bring an encoded shipment to a stream and come back with its encoded answer."""
 
-Confirm = Callable[[Sequence[tuple[int, Rejection | None]]], None]
+Confirm = Callable[[Sequence[tuple[int, Verdict]]], None]
 
 _SHIPMENT_MAX: Final = 2_000
 _RETRY_FIRST_S: Final = 0.02
@@ -33,13 +33,21 @@ _RETRY_MAX_S: Final = 0.2
 _FIND_S: Final = 0.02
 
 
+Address = tuple[str, str]
+"""Kind and key of an entity; the kind is empty for one of the sender's own."""
+
+
+def _address(sent: Sent[Any]) -> Address:
+    return (sent.kind, sent.destination)
+
+
 class _Way:
     """Where the unanswered messages to one entity go; nowhere while it is being looked for."""
 
     __slots__ = ("count", "stream")
 
-    def __init__(self, stream: str) -> None:
-        self.stream: str | None = stream
+    def __init__(self, stream: str | None) -> None:
+        self.stream = stream
         self.count = 0
 
 
@@ -70,22 +78,22 @@ class Post:
         self._router = router
         self._confirm = confirm
         self._unsettled: dict[int, None] = {}
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[Address, _Way] = {}
         self._lines: dict[str, _Line] = {}
-        self._limbo: dict[str, list[Sent[Any]]] = {}
+        self._limbo: dict[Address, list[Sent[Any]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._finding: asyncio.Task[None] | None = None
 
     def send(self, sent: Sent[Any]) -> None:
         """Deliver a message whose turn is durable. Call in the order of ``seq``."""
         self._unsettled[sent.seq] = None
-        key = sent.destination
-        way = self._ways.get(key)
+        address = _address(sent)
+        way = self._ways.get(address)
         if way is None:
-            way = self._ways[key] = _Way(self._router.owner(key))
+            way = self._ways[address] = _Way(self._router.owner(sent.destination, sent.kind))
         way.count += 1
         if way.stream is None:
-            self._limbo.setdefault(key, []).append(sent)
+            self._wait(address, sent)
         else:
             self._enqueue(way.stream, sent)
 
@@ -154,9 +162,9 @@ class Post:
         """
         if await self._read_map():
             owner = self._router.owner
-            keys = {m.destination for m in queue if owner(m.destination) != stream}
-            if keys:
-                self._look_for(keys, [], queue)
+            gone = {_address(m) for m in queue if owner(m.destination, m.kind) != stream}
+            if gone:
+                self._look_for(gone, [], queue)
 
     async def _read_map(self) -> bool:
         try:
@@ -169,33 +177,39 @@ class Post:
     def _answered(
         self, queue: deque[Sent[Any]], messages: list[Sent[Any]], outcomes: Sequence[Outcome]
     ) -> None:
-        confirmed: list[tuple[int, Rejection | None]] = []
+        confirmed: list[tuple[int, Verdict]] = []
         moved: list[Sent[Any]] = []
         for message, outcome in zip(messages, outcomes, strict=True):
             if type(outcome) is Moved:
                 moved.append(message)
                 continue
-            way = self._ways[message.destination]
+            address = _address(message)
+            way = self._ways[address]
             way.count -= 1
             if not way.count:
-                del self._ways[message.destination]
+                del self._ways[address]
             confirmed.append((message.seq, outcome))  # type: ignore[arg-type]
         if moved:
-            self._look_for({message.destination for message in moved}, moved, queue)
+            self._look_for({_address(message) for message in moved}, moved, queue)
         if confirmed:
             self._confirm(confirmed)
 
-    def _look_for(self, keys: set[str], moved: list[Sent[Any]], queue: deque[Sent[Any]]) -> None:
+    def _look_for(
+        self, gone: set[Address], moved: list[Sent[Any]], queue: deque[Sent[Any]]
+    ) -> None:
         """Everything for entities that have moved waits until it is known where they are."""
-        behind = [message for message in queue if message.destination in keys]
+        behind = [message for message in queue if _address(message) in gone]
         if behind:
-            rest = [message for message in queue if message.destination not in keys]
+            rest = [message for message in queue if _address(message) not in gone]
             queue.clear()
             queue.extend(rest)
-        for key in keys:
-            self._ways[key].stream = None
+        for address in gone:
+            self._ways[address].stream = None
         for message in (*moved, *behind):
-            self._limbo.setdefault(message.destination, []).append(message)
+            self._wait(_address(message), message)
+
+    def _wait(self, address: Address, message: Sent[Any]) -> None:
+        self._limbo.setdefault(address, []).append(message)
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(self._find())
 
@@ -203,9 +217,13 @@ class Post:
         while self._limbo:
             if await self._read_map():
                 limbo, self._limbo = self._limbo, {}
-                for key, messages in limbo.items():
-                    stream = self._ways[key].stream = self._router.owner(key)
+                for address, messages in limbo.items():
+                    kind, key = address
+                    stream = self._ways[address].stream = self._router.owner(key, kind)
                     for message in messages:
-                        self._enqueue(stream, message)
+                        if stream is None:
+                            self._limbo.setdefault(address, []).append(message)
+                        else:
+                            self._enqueue(stream, message)
             # The new owner may not have taken it in yet, and say so as well.
             await asyncio.sleep(_FIND_S)

@@ -19,6 +19,18 @@ class Sent(msgspec.Struct, Generic[Body], frozen=True, array_like=True, gc=False
     source: str
     destination: str
     body: Body
+    kind: str = ""
+    """The kind of the destination, where it is another than the sender's."""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """What the receiver of a message replied, encoded once for all who keep or carry it."""
+
+    value: msgspec.Raw
+
+
+Verdict = Rejection | Answer | None
+"""How the receiver judged a message; ``None`` where it took it and has nothing to say."""
 
 
 class Received(msgspec.Struct, frozen=True, array_like=True):
@@ -29,10 +41,10 @@ class Received(msgspec.Struct, frozen=True, array_like=True):
 
     origin: str
     low: int
-    outcomes: list[tuple[int, Rejection | None]]
+    outcomes: list[tuple[int, Verdict]]
 
 
-Inbox = dict[str, dict[int, Rejection | None]]
+Inbox = dict[str, dict[int, Verdict]]
 """By origin, what was answered to its messages by their numbers."""
 
 
@@ -122,14 +134,19 @@ class Shipment(msgspec.Struct, Generic[Body], frozen=True, array_like=True):
     messages: list[Sent[Body]]
 
 
-Outcome = Rejection | Moved | None
-"""``None`` where a message was accepted, ``Moved`` where its entity is not here any more."""
+Outcome = Verdict | Moved
+"""``Moved`` where the entity of a message is not here any more."""
 
 
 class Codec(Generic[Event, Body]):
-    """Encoders and decoders of one context's types."""
+    """Encoders and decoders of one context's types.
 
-    def __init__(self, state: Any, event: Any, command: Any, body: Any, reply: Any) -> None:
+    ``body`` are messages sent and taken, ``answer`` what is replied to those sent.
+    """
+
+    def __init__(
+        self, state: Any, event: Any, command: Any, body: Any, reply: Any, answer: Any = None
+    ) -> None:
         pack = msgspec.msgpack.Decoder
         self.encode = msgspec.msgpack.Encoder().encode
         self.decode_entity = pack(state).decode
@@ -140,3 +157,4 @@ class Codec(Generic[Event, Body]):
         self.decode_shipment = pack(Shipment[body]).decode
         self.decode_replies = pack(list[reply]).decode
         self.decode_outcomes = pack(list[Outcome]).decode
+        self.decode_answer = pack(answer).decode

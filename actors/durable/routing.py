@@ -24,8 +24,11 @@ def slot_of(key: str) -> int:
 class Router(Protocol):
     """Says where an entity lives, as far as is known."""
 
-    def owner(self, key: str) -> str:
-        """The stream that hosts the entity."""
+    def owner(self, key: str, kind: str = "") -> str | None:
+        """The stream that hosts the entity, of the router's own kind unless ``kind`` says so.
+
+        ``None`` while nothing is known of that kind.
+        """
 
     async def load(self) -> None:
         """Learn how things are now; raises one of ``OUTAGES`` when that is not possible."""
@@ -53,6 +56,30 @@ class SlotMap:
         if self.private and key in self.private:
             return self.private[key]
         return self.owners[crc32(key.encode()) % SLOTS]
+
+
+class SlotMaps:
+    """Slot maps of all kinds that a partition of one kind sends to, each read when needed."""
+
+    def __init__(self, pool: Pool, kind: str) -> None:
+        self._pool = pool
+        self._own = SlotMap(pool, kind)
+        self._others: dict[str, SlotMap] = {}
+
+    def owner(self, key: str, kind: str = "") -> str | None:
+        """See ``Router``."""
+        if not kind:
+            return self._own.owner(key)
+        slots = self._others.get(kind)
+        if slots is None:
+            slots = self._others[kind] = SlotMap(self._pool, kind)
+        return slots.owner(key) if slots.owners else None
+
+    async def load(self) -> None:
+        """Read all maps that somebody has asked for as they are now."""
+        await self._own.load()
+        for slots in self._others.values():
+            await slots.load()
 
 
 def channel_to(pool: Pool, stream: str) -> Channel:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from actors.durable.items import Batch, Confirmed, Entity, Incoming, Item, Request, Turn
 from actors.durable.memory import Memory, Seen
-from actors.durable.records import Received, Sent
+from actors.durable.records import Answer, Received, Sent, Verdict
 from domain.durable import Decision, Message, Moved, Rejection, Unavailable
 
 ID_REUSED: Final = "id_reused"
@@ -136,7 +138,7 @@ class Workspace(Memory):
             return
         entity = self.entities[message.destination]
         decision = self.machine.decide(entity.state, message.body, turn.at)
-        outcome = decision if type(decision) is Rejection else None
+        outcome = self._verdict(decision)
         if inbox is None:
             inbox = self.partition.inbox[item.origin] = {}
         received = turn.received.get(item.origin)
@@ -150,6 +152,14 @@ class Workspace(Memory):
             self._carry_out(turn, message.destination, entity, decision)
         turn.answers.append((item.batch, item.index, outcome))
 
+    def _verdict(self, decision: Decision | Rejection) -> Verdict:
+        if type(decision) is Rejection:
+            return decision
+        assert type(decision) is Decision
+        if decision.reply is None:
+            return None
+        return Answer(msgspec.Raw(self.codec.encode(decision.reply)))
+
     def _confirmed(self, turn: Turn, item: Confirmed) -> None:
         sent = self._arrived(item.seq)
         if sent is None:
@@ -157,7 +167,10 @@ class Workspace(Memory):
         turn.record.acknowledged.append(item.seq)
         turn.settled.append(sent)
         entity = self.entities[sent.source]
-        decision = self.machine.acknowledge(entity.state, sent.body, item.outcome, turn.at)
+        outcome: Any = item.outcome
+        if type(outcome) is Answer:
+            outcome = self.codec.decode_answer(outcome.value)
+        decision = self.machine.acknowledge(entity.state, sent.body, outcome, turn.at)
         if decision.durable and decision.answers is not None:
             # Not for a message within a turn: there nothing is written yet.
             self._answer_waiting(turn.early, decision, decision.answers)
@@ -170,8 +183,9 @@ class Workspace(Memory):
         for sender, message in local:  # which grows meanwhile
             receiver = self.entities[message.to]
             reaction = self.machine.decide(receiver.state, message.body, turn.at)
-            outcome = reaction if type(reaction) is Rejection else None
+            outcome: Any = reaction
             if type(reaction) is Decision:
+                outcome = reaction.reply
                 self._enact(turn, message.to, receiver, reaction, local)
             source = self.entities[sender]
             follow = self.machine.acknowledge(source.state, message.body, outcome, turn.at)
@@ -185,21 +199,27 @@ class Workspace(Memory):
         decision: Decision,
         local: list[tuple[str, Message]],
     ) -> None:
+        if decision.news:
+            turn.news.extend(decision.news)
         if decision.events:
-            self._happen(turn, key, entity, decision.events)
+            if decision.applied:
+                self._happened(turn, key, entity, decision)
+            else:
+                self._happen(turn, key, entity, decision.events)
             record = turn.record.events
             for event in decision.events:
                 record.append((key, event))
             entity.dirty = True
             entity.used = self.round
         for message in decision.messages:
-            receiver = self.entities.get(message.to)
+            receiver = None if message.kind else self.entities.get(message.to)
             here = receiver is not None and self.slots[receiver.slot]
             # Not past a message that is still on its way to where the entity was before.
             if here and message.to not in self._away:
                 local.append((key, message))
             else:
-                sent = Sent(self.partition.sent_seq + 1, key, message.to, message.body)
+                seq = self.partition.sent_seq + 1
+                sent = Sent(seq, key, message.to, message.body, message.kind)
                 self._depart(sent)
                 turn.record.sent.append(sent)
         if decision.answers is not None:

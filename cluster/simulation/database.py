@@ -188,7 +188,7 @@ class Map:
         self._owners = dict(store.owners)
         self._private = {k: s for k, (s, _) in store.private.items() if s in self._owners}
 
-    def owner(self, key: str) -> str:
+    def owner(self, key: str, kind: str = "") -> str:
         """The stream that hosts the entity, as far as is known here."""
         return self._owners[self._private.get(key) or slot_of(key)]
 

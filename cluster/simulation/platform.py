@@ -149,7 +149,7 @@ class Process(Place):
         """Whether no younger incarnation has the stream."""
         return self.platform.database.epochs.get(self.stream) == self.journal.epoch
 
-    def _published(self, at: int, events: list[tuple[str, Any]]) -> None:
+    def _published(self, at: int, events: list[tuple[str, Any]], news: list[Any]) -> None:
         self.platform.witness.published(self.stream, at, events)
 
     def _channel(self, stream: str) -> Channel:

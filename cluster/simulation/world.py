@@ -47,7 +47,7 @@ class _Map:
         self._owners = dict(store.owners)
         self._private: dict[str, int] = {}
 
-    def owner(self, key: str) -> str:
+    def owner(self, key: str, kind: str = "") -> str:
         return self._owners[self._private.get(key, slot_of(key))]
 
     async def load(self) -> None:
@@ -89,7 +89,7 @@ class World:
             router=_Map(self.store),
             nudge=self._nudge,
             clock=self.clock,
-            published=lambda at, events: self.published.append((at, events)),
+            published=lambda at, events, news: self.published.append((at, events)),
             options=self.options,
         )
         self.partitions[stream] = partition

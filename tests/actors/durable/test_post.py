@@ -25,7 +25,7 @@ class Map:
     def __init__(self) -> None:
         self.place = self.known = "accounts/1"
 
-    def owner(self, key: str) -> str:
+    def owner(self, key: str, kind: str = "") -> str:
         return self.known
 
     async def load(self) -> None:
