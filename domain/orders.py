@@ -82,7 +82,11 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class Place(_Wire, frozen=True, tag=1):
+class _Action(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="action"):
+    """A field of an order is named ``type``, as msgspec would name the tag."""
+
+
+class Place(_Action, frozen=True, tag=1):
     """A new order: ``quantity`` lots at ``price`` ticks.
 
     ``budget``, where it is not 0, is the most that may be spent or earned, in ticks x lots (an
@@ -106,13 +110,13 @@ class Place(_Wire, frozen=True, tag=1):
     after: bool = False
 
 
-class Cancel(_Wire, frozen=True, tag=2):
+class Cancel(_Action, frozen=True, tag=2):
     """Take an order out of the book, or a stop that has not been triggered."""
 
     ref: int
 
 
-class Amend(_Wire, frozen=True, tag=3):
+class Amend(_Action, frozen=True, tag=3):
     """Reduce an order to ``quantity`` lots in all, what is filled included; it keeps its place."""
 
     ref: int
