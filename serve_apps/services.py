@@ -21,6 +21,7 @@ from domain.accounts.commands import Command, Reply
 from domain.accounts.policy import Policy
 from persistence.database import Pool, open_pool
 from serve_apps.directory import Directory
+from serve_apps.exchange.keys import ApiKeys
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
 from serve_apps.tasks import end_tasks
@@ -108,6 +109,7 @@ class Services:
         self.now = clock or utc_now
         self.passwords = Passwords()
         self.sessions = Sessions(self.now)
+        self.api_keys = ApiKeys(config.secret_key, self.now)
         self.security = Security(security_settings(config), self.sessions)
         self.rates = RateBook(config.rates)
         self.directory = Directory()
@@ -125,6 +127,7 @@ class Services:
         self.redis = redis.asyncio.Redis.from_url(config.redis_url, socket_connect_timeout=5)
         self.directory.open(self.pool)
         await self.sessions.open(self.pool, self.redis)
+        await self.api_keys.open(self.pool, self.redis)
         await self.passwords.open()
         await self.rates.refresh(self.now())
         self.accounts = await config.connect_accounts(config)
@@ -135,6 +138,7 @@ class Services:
     async def close(self) -> None:
         """Stop the background work and let go of all connections."""
         await end_tasks(self._jobs)
+        await self.api_keys.close()
         await self.sessions.close()
         await self.accounts.close()
         self.operations.close()
