@@ -1,0 +1,1 @@
+"""The exchange in Postgres: the catalogue, and what the projector makes of the journal."""
