@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -26,6 +23,7 @@ import msgspec
 
 from actors.accounts import AccountsClient
 from benchmarks.load import Result, drive, plain, summary, until
+from benchmarks.peers import pgbench, tpcb_tables
 from benchmarks.population import BATCH, Population
 from benchmarks.processors import per_item, processor_seconds
 from domain.accounts.commands import Receipt
@@ -168,33 +166,20 @@ async def _peers(target: Target, options: Options) -> dict[str, Any]:
                 "INSERT INTO plain_accounts SELECT n, 100000000 FROM generate_series(1, $1) AS n",
                 options.customers,
             )
-        pgbench = [str(Path(target.postgres_binaries) / "pgbench"), "-n", "-M", "prepared"]
+        binaries = target.postgres_binaries
         load = ["-c", str(min(32, options.connections)), "-j", "1", "-T", str(int(options.seconds))]
-        await asyncio.to_thread(_output, [pgbench[0], "-i", "-q", "-s", "10", url])
+        await asyncio.to_thread(tpcb_tables, binaries, url)
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
             script.write(_LOCKING)
             script.flush()
-            locking = [*pgbench, *load, "-f", script.name, "-D", f"accounts={options.customers}"]
+            locking = [*load, "-f", script.name, "-D", f"accounts={options.customers}"]
             return {
-                "pgbench_tpcb": await asyncio.to_thread(_pgbench, [*pgbench, *load, url]),
-                "plain_sql": await asyncio.to_thread(_pgbench, [*locking, url]),
+                "pgbench_tpcb": await asyncio.to_thread(pgbench, binaries, [*load, url]),
+                "plain_sql": await asyncio.to_thread(pgbench, binaries, [*locking, url]),
             }
     finally:
         async with connection(target.database_url, name="bench") as admin:
             await admin.execute(f"DROP DATABASE IF EXISTS {_PEER} WITH (FORCE)")
-
-
-def _output(command: Sequence[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _pgbench(command: Sequence[str]) -> dict[str, float]:
-    output = _output(command)
-    rate = re.search(r"tps = ([0-9.]+)", output)
-    latency = re.search(r"latency average = ([0-9.]+)", output)
-    if rate is None or latency is None:
-        raise RuntimeError(f"pgbench said nothing to measure: {output}")
-    return {"per_second": float(rate[1]), "mean_ms": float(latency[1])}
 
 
 async def _run(target: Target, options: Options, progress: Progress) -> dict[str, Any]:
