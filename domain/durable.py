@@ -74,6 +74,10 @@ class Decision(msgspec.Struct, gc=False):
     news: Sequence[Any] = ()
 
 
+class Diverged(Exception):
+    """A replay has led to something else than what the journal says: nobody may go on from it."""
+
+
 class Posting(msgspec.Struct, frozen=True, array_like=True):
     """A change of one ledger account; the postings of an event sum to zero for each asset."""
 
@@ -98,7 +102,11 @@ class Machine(Protocol[State]):
         """
 
     def apply(self, state: State, event: Any) -> None:
-        """Make ``event`` happen. Never fails, never looks at anything but its arguments."""
+        """Make ``event`` happen. Never fails, never looks at anything but its arguments.
+
+        Only of what was ``applied`` when it was decided it raises ``Diverged`` when it leads to
+        something else.
+        """
 
     def postings(self, event: Any) -> Iterable[Posting]:
         """What ``event`` moves between ledger accounts."""

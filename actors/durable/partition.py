@@ -29,7 +29,7 @@ from actors.durable.rhythm import Rhythm
 from actors.durable.routing import Router
 from actors.durable.scribe import Scribe
 from actors.durable.turn import STALE, Workspace
-from domain.durable import Machine, Unavailable
+from domain.durable import Diverged, Machine, Unavailable
 from persistence.database import OUTAGES
 from persistence.journal import (
     Checkpoint,
@@ -191,7 +191,7 @@ class Partition:
             try:
                 await self._recover()
                 await self._turns()
-            except (Fenced, Imbalance, Corrupt) as error:
+            except (Fenced, Imbalance, Corrupt, Diverged) as error:
                 self.state = "fenced" if isinstance(error, Fenced) else "halted"
                 self.reason = str(error)
                 log.error("partition ended", stream=self.journal.stream, reason=self.reason)
