@@ -77,7 +77,7 @@ class Delist(_Wire, frozen=True, tag=6):
 
 
 class ReadBook(_Wire, frozen=True, tag=7):
-    """The best ``depth`` levels of both sides, at most ``rules.DEPTH_MAX``."""
+    """The best ``depth`` levels of both sides, 0 for all; a question, which leaves no trace."""
 
     symbol: str
     depth: int
@@ -95,16 +95,10 @@ class ReadOrders(_Wire, frozen=True, tag=9):
     symbol: str
 
 
-class LevelView(_Wire, frozen=True):
-    """What is visible at a price."""
-
-    price: int
-    quantity: int
-
-
 class BookView(_Wire, frozen=True, tag=41):
-    """A book at a moment. ``update`` is the number of its last update; prices are in ticks.
+    """A book at a moment. ``update`` is the number of its last update.
 
+    ``bids`` and ``asks`` are (price, visible quantity) in ticks and lots, the best first.
     ``until`` is the end of an auction, ``indicative`` the price that it would have now, and
     ``matched`` the quantity that would be traded at it; ``reason`` is why it is halted or closed.
     """
@@ -112,8 +106,8 @@ class BookView(_Wire, frozen=True, tag=41):
     symbol: str
     status: BookStatus
     update: int
-    bids: tuple[LevelView, ...]
-    asks: tuple[LevelView, ...]
+    bids: tuple[tuple[int, int], ...]
+    asks: tuple[tuple[int, int], ...]
     last_trade: int
     last_price: int
     at: int
@@ -162,9 +156,8 @@ Command = (
     | ReadBook
     | WakeBook
     | ReadOrders
-    | Work
 )
-"""What a book can be asked; ``Work`` comes as a message."""
+"""What a book can be asked by those who are no entity."""
 
 Message = Work | Settle
 """What books and customers send each other."""
@@ -172,5 +165,5 @@ Message = Work | Settle
 Outcome = Worked
 """What a message may be answered with, beside acceptance and a rejection."""
 
-Reply = BookView | OrdersView | InstrumentReply | Worked | Rejection | Unavailable | Moved
+Reply = BookView | OrdersView | InstrumentReply | Rejection | Unavailable | Moved
 """What a command may be answered with."""

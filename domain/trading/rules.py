@@ -18,9 +18,6 @@ from domain.orders import RATE_UNIT, UNIT
 AMOUNT_MAX: Final = 2**62
 """The most that one order may be worth, in units: amounts fit into 64 bits with room for sums."""
 
-DEPTH_MAX: Final = 5_000
-"""Levels of a side that a question may ask for."""
-
 ORDERS_MAX: Final = 10_000
 """The most open orders of a customer in a book that an instrument may allow."""
 
@@ -53,7 +50,11 @@ class BookStatus(IntEnum):
 
 
 class BookCode(StrEnum):
-    """Why a book refuses: an order or an action, or a command about the instrument itself."""
+    """Why a book refuses, beside the engine's own reasons (``codes.Refusal``).
+
+    The first block is about commands for the instrument, the second about orders: these are
+    checked in this order after the market's state and before everything else.
+    """
 
     SYMBOL_INVALID = "symbol_invalid"
     """The symbol is not base and quote, or one of them is no name of an asset."""
@@ -69,34 +70,17 @@ class BookCode(StrEnum):
     """The book is not in a state in which that can be done."""
     TIME_INVALID = "time_invalid"
     """The time is not in the future."""
-    MARKET_CLOSED = "market_closed"
-    """The instrument is not listed, or not any more."""
-    MARKET_HALTED = "market_halted"
-    """Trading is halted: orders can be cancelled, not placed."""
+
+    NOT_ATTEMPTED = "not_attempted"
+    """The action before was refused, and this one was to follow only upon its success."""
     FILTER_QUANTITY = "filter_quantity"
-    """The quantity, or its visible part, is zero, or larger than the instrument allows."""
+    """The quantity is missing, or larger than the instrument allows."""
     FILTER_PRICE = "filter_price"
-    """A price or trigger is missing, there where none may be, or larger than allowed."""
-    FILTER_BAND = "filter_band"
-    """The price is too far from the reference price."""
+    """A price or trigger is missing where one must be, or larger than the instrument allows."""
     FILTER_NOTIONAL = "filter_notional"
     """The order is worth less than the instrument's minimum."""
-    EXPIRY_INVALID = "expiry_invalid"
-    """The order's end is in the past, or given for an order that has none."""
     TOO_MANY_ORDERS = "too_many_orders"
     """The customer has as many open orders in this book as are allowed."""
-    NOT_PLACED_BEFORE = "previous_refused"
-    """The action before was refused, and this one was to follow only upon its success."""
-    DUPLICATE_ORDER = "duplicate_order"
-    """An order with this number is in the book already."""
-    UNKNOWN_ORDER = "unknown_order"
-    """The book has no such open order."""
-    WOULD_MATCH = "would_match"
-    """A post-only order would have traded at once."""
-    WOULD_TRIGGER = "would_trigger"
-    """A stop's price has been reached already."""
-    NO_LIQUIDITY = "no_liquidity"
-    """There was nobody to trade with."""
 
 
 class About(msgspec.Struct, frozen=True, array_like=True):
