@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -141,15 +142,25 @@ Outcome = Verdict | Moved
 class Codec(Generic[Event, Body]):
     """Encoders and decoders of one context's types.
 
-    ``body`` are messages sent and taken, ``answer`` what is replied to those sent.
+    ``body`` are messages sent and taken, ``answer`` what is replied to those sent. Hooks are for
+    states that are not made of msgspec's types: see there.
     """
 
     def __init__(
-        self, state: Any, event: Any, command: Any, body: Any, reply: Any, answer: Any = None
+        self,
+        state: Any,
+        event: Any,
+        command: Any,
+        body: Any,
+        reply: Any,
+        answer: Any = None,
+        *,
+        enc_hook: Callable[[Any], Any] | None = None,
+        dec_hook: Callable[[type, Any], Any] | None = None,
     ) -> None:
         pack = msgspec.msgpack.Decoder
-        self.encode = msgspec.msgpack.Encoder().encode
-        self.decode_entity = pack(state).decode
+        self.encode = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode
+        self.decode_entity = pack(state, dec_hook=dec_hook).decode
         self.decode_turn = pack(TurnRecord[event, body]).decode
         self.decode_partition = pack(PartitionState[body]).decode
         self.decode_parcel = pack(Parcel).decode
