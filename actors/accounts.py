@@ -12,7 +12,7 @@ from actors.durable.options import Options, Projection, Publisher
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
 from actors.live import LivePublisher
-from domain.accounts.commands import Command, EntityMessage, Reply
+from domain.accounts.commands import Command, EntityMessage, Outcome, Reply
 from domain.accounts.events import Event
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy
@@ -25,7 +25,7 @@ KIND: Final = "accounts"
 
 def accounts_codec() -> Codec[Any, Any]:
     """The accounts context's types on the wire and in the journal."""
-    return Codec(Customer, Event, Command, EntityMessage, Reply)
+    return Codec(Customer, Event, Command, EntityMessage, Reply, Outcome)
 
 
 class AccountActor(DurableActor):

@@ -12,7 +12,9 @@ from enum import IntEnum
 
 import msgspec
 
+from domain.accounts import trading
 from domain.durable import Moved, Rejection, Unavailable
+from domain.orders import Settle, Work, Worked
 
 
 class AccountStatus(IntEnum):
@@ -206,11 +208,15 @@ Command = (
     | VoidHold
     | ExpireHolds
     | ReadCustomer
+    | trading.Command
 )
 """What a client may ask."""
 
-EntityMessage = Credit | PrepareCredit | ReleaseCredit
-"""What entities tell each other."""
+EntityMessage = Credit | PrepareCredit | ReleaseCredit | trading.PlaceLater | Work | Settle
+"""What entities tell each other: customers, and order books."""
+
+Outcome = Worked | None
+"""What messages of customers are answered with, beside rejections."""
 
 
 class AccountView(_Wire, frozen=True):
@@ -308,6 +314,7 @@ Reply = (
     | HoldReply
     | LinkedReply
     | Done
+    | trading.Reply
     | Rejection
     | Unavailable
     | Moved

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from domain.accounts.commands import AccountStatus
+from domain.accounts.trading import OrderReport, PlaceOrder, Terms
+from domain.orders import Action, Update
 
 
 class _Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -163,6 +165,107 @@ class CreditReleased(_Event, frozen=True, tag=15):
     account: int
 
 
+class OrdersPlaced(_Event, frozen=True, tag=21):
+    """Actions of the trade ``trade`` were sent to the book, their orders numbered and paid for.
+
+    ``clients`` (ids that the client chose) and ``holds`` (units put aside) have one for each
+    ``Place`` among ``actions``, and so has ``previous``, the client's ids of the orders that these
+    replace, unless it is empty. ``refused`` are reports on actions that were not sent, with their
+    places in the answer; ``later`` are orders that wait for what a cancel among ``actions`` will
+    free, with the same and their ``previous``. ``parts`` are the ids of single actions, each with
+    its place in the answer.
+    """
+
+    trade: bytes
+    fingerprint: bytes
+    customer: int
+    symbol: str
+    terms: Terms
+    at: int
+    actions: tuple[Action, ...]
+    clients: tuple[str, ...]
+    holds: tuple[int, ...]
+    previous: tuple[str, ...] = ()
+    refused: tuple[tuple[int, OrderReport], ...] = ()
+    later: tuple[tuple[int, PlaceOrder, str], ...] = ()
+    parts: tuple[tuple[int, bytes], ...] = ()
+
+
+class OrdersWorked(_Event, frozen=True, tag=22):
+    """The book has answered at ``at``: what became of the orders of the trade.
+
+    ``moved`` says by asset what the customer has more (or less) by the new fills, and the fee
+    that was taken out of it, in units. ``waiting`` is set when the trade goes on after it.
+    """
+
+    trade: bytes
+    customer: int
+    symbol: str
+    at: int
+    updates: tuple[Update, ...]
+    moved: tuple[tuple[str, int, int], ...] = ()
+    waiting: bool = False
+
+
+class OrdersSettled(_Event, frozen=True, tag=23):
+    """Something happened to orders in the book without the customer's doing."""
+
+    customer: int
+    symbol: str
+    at: int
+    updates: tuple[Update, ...]
+    moved: tuple[tuple[str, int, int], ...] = ()
+
+
+class TradeEnded(_Event, frozen=True, tag=24):
+    """Nothing more will be sent to the book for this trade."""
+
+    trade: bytes
+    customer: int
+
+
+class BrokerageFunded(_Event, frozen=True, tag=25):
+    """``amount`` minor units of ``account`` became ``quantity`` units in the brokerage."""
+
+    transfer: bytes
+    fingerprint: bytes
+    account: int
+    currency: str
+    amount: int
+    quantity: int
+    at: int
+
+
+class BrokerageWithdrawn(_Event, frozen=True, tag=26):
+    """``quantity`` units of the brokerage became ``amount`` minor units of ``account``."""
+
+    transfer: bytes
+    fingerprint: bytes
+    account: int
+    currency: str
+    amount: int
+    quantity: int
+    at: int
+
+
+class AssetIssued(_Event, frozen=True, tag=27):
+    """``quantity`` units of an asset came into being in the customer's brokerage."""
+
+    id: bytes
+    customer: int
+    asset: str
+    quantity: int
+    at: int
+
+
+class SwitchSet(_Event, frozen=True, tag=28):
+    """The dead man's switch of a symbol, or of all, is set to ``at``, or off where that is 0."""
+
+    customer: int
+    symbol: str
+    at: int
+
+
 Event = (
     AccountOpened
     | BonusCredited
@@ -179,5 +282,13 @@ Event = (
     | GroupEnded
     | CreditPrepared
     | CreditReleased
+    | OrdersPlaced
+    | OrdersWorked
+    | OrdersSettled
+    | TradeEnded
+    | BrokerageFunded
+    | BrokerageWithdrawn
+    | AssetIssued
+    | SwitchSet
 )
 """Any event of the accounts context."""

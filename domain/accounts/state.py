@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
+from domain.accounts import brokerage as br
 from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus
+from domain.accounts.numbers import customer_of
 from domain.durable import Posting
 
 
@@ -54,7 +56,10 @@ class Group(msgspec.Struct, array_like=True):
 
 
 class Customer(msgspec.Struct, array_like=True):
-    """All accounts of a customer; ``spent`` is, by currency, a day and what was sent on it."""
+    """All accounts of a customer; ``spent`` is, by currency, a day and what was sent on it.
+
+    Who has never funded a brokerage, nor been issued anything, has none.
+    """
 
     accounts: dict[int, Account] = {}
     holds: dict[bytes, Hold] = {}
@@ -62,6 +67,7 @@ class Customer(msgspec.Struct, array_like=True):
     limits: dict[str, int] = {}
     groups: dict[bytes, Group] = {}
     promised: dict[bytes, bytes] = {}
+    brokerage: br.Brokerage | None = None
 
 
 def spent_on(state: Customer, currency: str, day: int) -> int:
@@ -176,6 +182,53 @@ def _credit_released(state: Customer, event: ev.CreditReleased) -> None:
     state.promised.pop(event.transfer)
 
 
+def _orders_placed(state: Customer, event: ev.OrdersPlaced) -> None:
+    br.place_orders(_brokerage(state, event.customer), event)
+
+
+def _orders_worked(state: Customer, event: ev.OrdersWorked) -> None:
+    br.orders_worked(_brokerage(state, event.customer), event)
+
+
+def _orders_settled(state: Customer, event: ev.OrdersSettled) -> None:
+    br.orders_settled(_brokerage(state, event.customer), event)
+
+
+def _trade_ended(state: Customer, event: ev.TradeEnded) -> None:
+    _brokerage(state, event.customer).trades.pop(event.trade, None)
+
+
+def _brokerage_funded(state: Customer, event: ev.BrokerageFunded) -> None:
+    state.accounts[event.account].posted -= event.amount
+    brokerage = _brokerage(state, customer_of(event.account))
+    br.balance_of(brokerage, event.currency).total += event.quantity
+
+
+def _brokerage_withdrawn(state: Customer, event: ev.BrokerageWithdrawn) -> None:
+    brokerage = _brokerage(state, customer_of(event.account))
+    br.balance_of(brokerage, event.currency).total -= event.quantity
+    state.accounts[event.account].posted += event.amount
+
+
+def _asset_issued(state: Customer, event: ev.AssetIssued) -> None:
+    br.balance_of(_brokerage(state, event.customer), event.asset).total += event.quantity
+
+
+def _switch_set(state: Customer, event: ev.SwitchSet) -> None:
+    switches = _brokerage(state, event.customer).switches
+    if event.at:
+        switches[event.symbol] = event.at
+    else:
+        switches.pop(event.symbol, None)
+
+
+def _brokerage(state: Customer, customer: int) -> br.Brokerage:
+    """The customer's brokerage, which begins with what first happens in it."""
+    if state.brokerage is None:
+        state.brokerage = br.Brokerage(customer)
+    return state.brokerage
+
+
 APPLY: dict[type, Callable[[Customer, Any], None]] = {
     ev.AccountOpened: _account_opened,
     ev.BonusCredited: _bonus_credited,
@@ -192,6 +245,14 @@ APPLY: dict[type, Callable[[Customer, Any], None]] = {
     ev.GroupEnded: _group_ended,
     ev.CreditPrepared: _credit_prepared,
     ev.CreditReleased: _credit_released,
+    ev.OrdersPlaced: _orders_placed,
+    ev.OrdersWorked: _orders_worked,
+    ev.OrdersSettled: _orders_settled,
+    ev.TradeEnded: _trade_ended,
+    ev.BrokerageFunded: _brokerage_funded,
+    ev.BrokerageWithdrawn: _brokerage_withdrawn,
+    ev.AssetIssued: _asset_issued,
+    ev.SwitchSet: _switch_set,
 }
 """How each event changes the state."""
 
@@ -200,8 +261,14 @@ def postings(event: ev.Event) -> tuple[Posting, ...]:
     """Double entry: what ``event`` moves, summing to zero for each asset.
 
     Ledger accounts are customers' accounts by number, and in each partition the house's
-    ``bonus``, ``fees`` and ``fx`` and the money on its way, ``transit``.
+    ``bonus``, ``fees`` and ``fx`` and the money on its way, ``transit``. A customer's brokerage
+    goes by the customer's number; its counterparts are ``brokerage``, ``clearing``, ``issued`` and
+    ``trading fees``.
     """
+    if type(event) in _BROKERAGE:
+        return tuple(Posting(*posting) for posting in _own_brokerage(event)) + tuple(
+            Posting(*posting) for posting in _house_brokerage(event)
+        )
     match event:
         case ev.TransferSent():
             return _sent(event, 1)
@@ -231,6 +298,8 @@ def house_postings(event: ev.Event) -> tuple[tuple[str, str, int], ...]:
         return (("transit", event.currency, -event.amount),)  # type: ignore[union-attr]
     if kind is ev.TransferSent:
         return _house_sent(event)  # type: ignore[arg-type]
+    if kind in _BROKERAGE:
+        return _house_brokerage(event)
     if kind not in _MOVING:
         return ()
     return tuple(
@@ -241,6 +310,51 @@ def house_postings(event: ev.Event) -> tuple[tuple[str, str, int], ...]:
 
 
 _MOVING = frozenset({ev.TransferReturned, ev.BonusCredited})
+_BROKERAGE = frozenset(
+    {
+        ev.OrdersWorked,
+        ev.OrdersSettled,
+        ev.BrokerageFunded,
+        ev.BrokerageWithdrawn,
+        ev.AssetIssued,
+    }
+)
+
+
+def _own_brokerage(event: Any) -> tuple[tuple[str, str, int], ...]:
+    """What an event moves on the customer's accounts and brokerage."""
+    kind = type(event)
+    if kind is ev.OrdersWorked or kind is ev.OrdersSettled:
+        owner = str(event.customer)
+        return tuple((owner, br.ledger_asset(asset), change) for asset, change, _ in event.moved)
+    if kind is ev.AssetIssued:
+        return ((str(event.customer), br.ledger_asset(event.asset), event.quantity),)
+    sign = 1 if kind is ev.BrokerageFunded else -1
+    owner, asset = str(customer_of(event.account)), br.ledger_asset(event.currency)
+    return (
+        (str(event.account), event.currency, -sign * event.amount),
+        (owner, asset, sign * event.quantity),
+    )
+
+
+def _house_brokerage(event: Any) -> tuple[tuple[str, str, int], ...]:
+    """The counterparts of ``_own_brokerage``."""
+    kind = type(event)
+    if kind is ev.OrdersWorked or kind is ev.OrdersSettled:
+        moved: list[tuple[str, str, int]] = []
+        for name, change, fee in event.moved:
+            asset = br.ledger_asset(name)
+            moved.append(("clearing", asset, -change - fee))
+            if fee:
+                moved.append(("trading fees", asset, fee))
+        return tuple(moved)
+    if kind is ev.AssetIssued:
+        return (("issued", br.ledger_asset(event.asset), -event.quantity),)
+    sign = 1 if kind is ev.BrokerageFunded else -1
+    return (
+        ("brokerage", event.currency, sign * event.amount),
+        ("brokerage", br.ledger_asset(event.currency), -sign * event.quantity),
+    )
 
 
 def _house_sent(event: ev.TransferSent) -> tuple[tuple[str, str, int], ...]:
