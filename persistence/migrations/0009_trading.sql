@@ -89,8 +89,9 @@ CREATE TABLE candles (
     PRIMARY KEY (symbol, seconds, at)
 ) WITH (fillfactor = 80);
 
--- One row an order, numbered per customer. statuses and times are its life so far; fee is the sum
--- over its trades, in the asset received.
+-- One row an order, numbered per customer. life is each status that it has had and when, in
+-- microseconds since the epoch: status, time, status, time ... fee is the sum over its trades, in
+-- the asset received.
 CREATE TABLE orders (
     customer      bigint        NOT NULL,
     ref           bigint        NOT NULL,
@@ -114,8 +115,7 @@ CREATE TABLE orders (
     code          text          NOT NULL,
     placed_at     timestamptz   NOT NULL,
     updated_at    timestamptz   NOT NULL,
-    statuses      smallint[]    NOT NULL,
-    times         timestamptz[] NOT NULL,
+    life          bigint[]      NOT NULL,
     PRIMARY KEY (customer, ref)
 ) WITH (fillfactor = 80);
 CREATE INDEX orders_symbol ON orders (customer, symbol, ref);
