@@ -112,8 +112,8 @@ class Rules(msgspec.Struct, frozen=True, array_like=True):
     tick: int
     lot: int
     notional_min: int = 1
-    quantity_max: int = 10**9
-    price_max: int = 10**9
+    quantity_max: int = 10**8
+    price_max: int = 10**8
     band_up: int = 0
     band_down: int = 0
     orders_max: int = 200
