@@ -117,8 +117,12 @@ class Workspace(Memory):
                 for (part, part_fingerprint), result in parts:
                     if type(result) is not Rejection:
                         self.recent[part] = Seen(part_fingerprint, result, self.era)
-            if not self.remembers(reply):
-                turn.remembered.append((command_id, fingerprint, reply))
+                        self._remember(turn, part, part_fingerprint, result)
+            self._remember(turn, command_id, fingerprint, reply)
+
+    def _remember(self, turn: Turn, command_id: bytes, fingerprint: bytes, reply: Any) -> None:
+        if not self.remembers(reply):
+            turn.remembered.append((command_id, fingerprint, reply))
 
     def _incoming(self, turn: Turn, item: Incoming) -> None:
         message = item.message
@@ -230,6 +234,7 @@ class Workspace(Memory):
                 self.recent.setdefault(decision.answers, answered)
                 for part, fingerprint, result in decision.parts:
                     self.recent.setdefault(part, Seen(fingerprint, result, self.era))
+                    self._remember(turn, part, fingerprint, result)
                 turn.remembered.append((decision.answers, decision.fingerprint, decision.reply))
 
     def _answer_waiting(
