@@ -45,8 +45,8 @@ def now_us() -> int:
 class ActorConfig(msgspec.Struct, frozen=True):
     """What any durable actor must know to start by itself, again and again.
 
-    ``made`` is a hash of all that its actors are made with, ``slots`` how many the stream had when
-    the actor was made.
+    ``made`` is a hash of all that its actors are made with; ``slots`` is how many the stream had,
+    and ``pinned`` the keys that had one to themselves, when the actor was made.
     """
 
     kind: str
@@ -56,6 +56,7 @@ class ActorConfig(msgspec.Struct, frozen=True):
     stream: str = ""
     slots: int = 0
     made: str = ""
+    pinned: tuple[str, ...] = ()
 
 
 class DurableActor:

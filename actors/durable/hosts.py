@@ -108,7 +108,11 @@ class RayHosts:
         supervisor starts another.
         """
         config = msgspec.structs.replace(
-            self._recipe.config, stream=row.stream, slots=row.slots, made=self.made
+            self._recipe.config,
+            stream=row.stream,
+            slots=row.slots,
+            made=self.made,
+            pinned=tuple(row.pinned),
         )
         options = {
             "name": name,

@@ -139,6 +139,11 @@ class Partition:
         """Commands per second by slot, of the last seconds; slots without any are left out."""
         return self._loads.rates()
 
+    def hosted(self) -> list[str]:
+        """Keys of the entities that are in memory, packed or not."""
+        packed = (key for states in self._work.packed.values() for key in states)
+        return sorted([*self._work.entities, *packed])
+
     def describe(self) -> dict[str, Any]:
         """The partition's condition, for operators."""
         return {
