@@ -23,13 +23,14 @@ from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
+from cluster.kinds import Kind, kinds
 from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder, runtime_path
 from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
 from cluster.settings import Settings
 from persistence.database import DatabaseUnavailable, Pool, open_pool
 
 if TYPE_CHECKING:
-    from actors.durable.hosts import RayHosts
+    from actors.durable.supervisor import Supervisor
     from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.platform")
@@ -94,7 +95,7 @@ class Platform:
         )
         with ThreadPoolExecutor(1) as beside:
             front = beside.submit(self._prepare_ingress)
-            with self._step("Account partitions"):
+            with self._step("Partitions"):
                 asyncio.run(self._start_partitions())
             with self._step("Ingress"):
                 front.result()
@@ -179,38 +180,44 @@ class Platform:
         """Start the partitions of a database, or of a new one as many as the settings say."""
         import ray
 
-        from actors.accounts import KIND
-        from actors.durable.supervisor import Supervisor
         from persistence.journal import prepare_streams
 
         self._partitions = True
         pool = await self._open_pool()
         try:
-            await prepare_streams(pool, KIND, self.settings.partitions)
-            supervisor = Supervisor(pool, KIND, self._hosts())
-            answering = await supervisor.bring_up(_PARTITIONS_START_S)
-            await supervisor.settle()
+            for kind in self._kinds():
+                await prepare_streams(pool, kind.name, kind.partitions)
+            supervisors = self._supervisors(pool)
+            answering = await asyncio.gather(
+                *(supervisor.bring_up(_PARTITIONS_START_S) for supervisor in supervisors)
+            )
+            for supervisor in supervisors:
+                await supervisor.settle()
         except ray.exceptions.RayError as error:
             log.info("partitions_failed", error=str(error))
-            answering = False
+            answering = [False]
         finally:
             await pool.close()
-        if not answering:
+        if not all(answering):
             raise StartError(
-                f"Account partitions do not start: the reason is in {self.data.logs}", Exit.RAY
+                f"Partitions do not start: the reason is in {self.data.logs}", Exit.RAY
             )
 
-    def _hosts(self) -> RayHosts:
-        from actors.accounts import accounts_recipe
-        from actors.durable.hosts import RayHosts
-
+    def _kinds(self) -> list[Kind]:
         assert self.config is not None
-        recipe = accounts_recipe(
-            database_url=self.config.database_url,
-            redis_url=self.config.redis_url,
-            policy=self.settings.policy(),
-        )
-        return RayHosts(recipe, runtime.NAMESPACE)
+        return kinds(self.settings, self.config.database_url, self.config.redis_url)
+
+    def _supervisors(self, pool: Pool) -> list[Supervisor]:
+        """One for each kind; they share what they know of nodes."""
+        from actors.durable.hosts import RayHosts
+        from actors.durable.supervisor import Supervisor
+        from actors.durable.watched import Census
+
+        census = Census()
+        return [
+            Supervisor(pool, kind.name, RayHosts(kind.recipe, runtime.NAMESPACE), census=census)
+            for kind in self._kinds()
+        ]
 
     async def _open_pool(self) -> Pool:
         assert self.config is not None
@@ -281,9 +288,6 @@ class Platform:
             await asyncio.sleep(_WATCH_S)
 
     async def _supervise(self) -> None:
-        from actors.accounts import KIND
-        from actors.durable.supervisor import Supervisor
-
         while True:
             try:
                 pool = await self._open_pool()
@@ -291,7 +295,7 @@ class Platform:
                 log.warning("supervisor_waits", error=str(error))
                 await asyncio.sleep(1)
             else:
-                await Supervisor(pool, KIND, self._hosts()).run()
+                await asyncio.gather(*(supervisor.run() for supervisor in self._supervisors(pool)))
 
     # -- stop -----------------------------------------------------------------------------
 
@@ -331,9 +335,12 @@ class Platform:
 
     async def _stop_partitions(self) -> None:
         """Let each write a last checkpoint, so that the next start has little to replay."""
+        from actors.durable.hosts import RayHosts
+
+        hosts = [RayHosts(kind.recipe, runtime.NAMESPACE) for kind in self._kinds()]
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * _PARTITION_STOP_S):
-                await self._hosts().end_all(_PARTITION_STOP_S)
+                await asyncio.gather(*(of.end_all(_PARTITION_STOP_S) for of in hosts))
 
 
 def app_config(

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     secure_cookies: bool | None = None
     partitions: int = Field(default=2, ge=1, le=4096)
+    book_partitions: int = Field(default=1, ge=1, le=4096)
     replicas: int = Field(default=2, ge=1, le=64)
     rates_source: Literal["file", "ecb"] = "file"
     rates_file: Path | None = None

@@ -19,6 +19,7 @@ from typing import Any, Final
 import structlog
 
 from actors.durable.watched import (
+    Census,
     Event,
     Hosts,
     Limits,
@@ -52,6 +53,7 @@ class Supervisor:
         hosts: Hosts,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        census: Census | None = None,
     ) -> None:
         self.kind = kind
         self.events: deque[Event] = deque(maxlen=_EVENTS_MAX)
@@ -61,6 +63,8 @@ class Supervisor:
         self._hosts = hosts
         self._limits = limits or Limits()
         self._clock = clock
+        self._census = census or Census()
+        self._leads = self._census.join(kind)
         self._draining: frozenset[str] = frozenset()
         self._unowned: list[int] = []
         self._surveyed_at = float("-inf")
@@ -123,9 +127,9 @@ class Supervisor:
         """Learn of nodes and of actors that somebody else has started or ended."""
         now = self._clock()
         nodes = {node.node: node for node in await self._hosts.nodes()}
-        for gone in self.nodes.keys() - nodes.keys():
-            self._tell("node lost", f"node {self.nodes[gone].name} is gone", node=gone)
-        if self.nodes:
+        if self._leads and self.nodes:
+            for gone in self.nodes.keys() - nodes.keys():
+                self._tell("node lost", f"node {self.nodes[gone].name} is gone", node=gone)
             for new in nodes.keys() - self.nodes.keys():
                 self._tell("node joined", f"node {nodes[new].name} has joined", node=new)
         self.nodes = nodes
@@ -148,15 +152,17 @@ class Supervisor:
 
     async def _note_nodes(self, now: float) -> None:
         """Write the nodes down for commands and pages, and read which are to be emptied."""
-        living = Counter(actor.node for actor in self._living())
+        self._census.count(self.kind, Counter(actor.node for actor in self._living()))
+        living = self._census.total()
         rows = [
             NodeRow(node.node, node.address, node.name, node.head, True, False, living[node.node])
             for node in self.nodes.values()
         ]
         noted_at, noted = self._noted
         if rows != noted or now - noted_at >= self._limits.note_every_s:
-            await supervision.see_nodes(self._pool, rows)
-            await supervision.prune(self._pool)
+            if self._leads:
+                await supervision.see_nodes(self._pool, rows)
+                await supervision.prune(self._pool)
             await self._find_unowned()
             self._noted = (now, rows)
         self._draining = frozenset(await supervision.draining(self._pool))
@@ -348,7 +354,8 @@ class Supervisor:
     def _choose(self) -> str | None:
         """The open node with the fewest partitions, counting those that are only on their way."""
         nodes = self._open_nodes()
-        counts = Counter(actor.node for actor in self._living())
+        self._census.count(self.kind, Counter(actor.node for actor in self._living()))
+        counts = self._census.total()
         return min(nodes, key=lambda node: (counts[node], node)) if nodes else None
 
     # -- doing ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Protocol
 
 import msgspec
@@ -69,6 +70,29 @@ class Hosts(Protocol):
 
     async def keep_spare(self, node: str) -> None:
         """Keep a process on the node that the next actor there can have at once."""
+
+
+class Census:
+    """How many partitions each node has: nodes are shared by the kinds that one process supervises.
+
+    The first of the supervisors speaks of nodes for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._by_kind: dict[str, Counter[str]] = {}
+
+    def join(self, kind: str) -> bool:
+        """Take part; whether this is the first."""
+        self._by_kind.setdefault(kind, Counter())
+        return next(iter(self._by_kind)) == kind
+
+    def count(self, kind: str, partitions: Counter[str]) -> None:
+        """Note how many of a kind are on each node."""
+        self._by_kind[kind] = partitions
+
+    def total(self) -> Counter[str]:
+        """Partitions of all kinds by node."""
+        return sum(self._by_kind.values(), Counter())
 
 
 class Limits(msgspec.Struct, frozen=True):
