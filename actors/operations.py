@@ -1,4 +1,4 @@
-"""How the partitions of a kind are: what Postgres says of them beside what they say themselves.
+"""How the partitions are: what Postgres says of them beside what they say themselves.
 
 For pages, API and commands of operators. Asks each partition over its channel, without Ray, and
 reads the slot map; many who look at the same time share one reading.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -28,7 +28,7 @@ NO_ANSWER: Final = "no answer"
 
 
 class PartitionView(msgspec.Struct, frozen=True):
-    """One stream and the partition that owns it.
+    """One stream and the partition that owns it. ``kind`` is that of its entities.
 
     ``slots``, ``arriving``, ``leaving``, ``pinned`` and ``epoch`` are from Postgres, the rest is
     what the partition said; all of that is zero or empty where it did not answer. ``retired``
@@ -60,6 +60,7 @@ class PartitionView(msgspec.Struct, frozen=True):
     node: str = ""
     pid: int = 0
     started_at: float = 0.0
+    kind: str = ""
     books: dict[str, int] = {}
     entity_sums: dict[str, int] = {}
     house: dict[str, dict[str, int]] = {}
@@ -107,11 +108,11 @@ class _Fresh(Generic[T]):
 
 
 class Operations:
-    """Reads how the partitions of one kind are."""
+    """Reads how the partitions of some kinds are, or of all."""
 
-    def __init__(self, pool: Pool, kind: str) -> None:
+    def __init__(self, pool: Pool, kinds: Sequence[str]) -> None:
         self._pool = pool
-        self._kind = kind
+        self._kinds = kinds
         self._channels: dict[str, Channel] = {}
         self._overview = _Fresh(self._read)
         self._slots = _Fresh(self._read_slots)
@@ -122,18 +123,19 @@ class Operations:
             channel.close()
 
     async def overview(self) -> Overview:
-        """All partitions, in the order of their numbers, pinned ones last."""
+        """All partitions by kind, in the order of their numbers, pinned ones last."""
         return await self._overview.get()
 
-    async def slots(self) -> list[SlotRun]:
-        """The slot map, as runs of neighbours; slots from 4,096 on belong to one key each."""
+    async def slots(self) -> dict[str, list[SlotRun]]:
+        """Each kind's slot map, as runs of neighbours; slots from 4,096 on belong to a key each."""
         return await self._slots.get()
 
     async def _read(self) -> Overview:
-        rows = await placement(self._pool, self._kind)
+        rows = [row for kind in self._kinds for row in await placement(self._pool, kind)]
         answers = await asyncio.gather(*(self._ask(row) for row in rows))
         views = [_view(row, answer) for row, answer in zip(rows, answers, strict=True)]
-        return Overview(time.time(), views, await under_way(self._pool, self._kind))
+        moving = sum([await under_way(self._pool, kind) for kind in self._kinds])
+        return Overview(time.time(), views, moving)
 
     async def _ask(self, row: StreamRow) -> dict[str, Any]:
         if not row.port or not row.wanted:
@@ -150,9 +152,12 @@ class Operations:
             channel.close()  # that was an owner of before: look up who it is now
         return found
 
-    async def _read_slots(self) -> list[SlotRun]:
-        owned = await owners(self._pool, self._kind)
-        going = await wishes(self._pool, self._kind)
+    async def _read_slots(self) -> dict[str, list[SlotRun]]:
+        return {kind: await self._runs(kind) for kind in self._kinds}
+
+    async def _runs(self, kind: str) -> list[SlotRun]:
+        owned = await owners(self._pool, kind)
+        going = await wishes(self._pool, kind)
         runs: list[SlotRun] = []
         for slot, stream in owned.items():
             target = going[slot][1] if slot in going else ""
@@ -170,6 +175,6 @@ def _view(row: StreamRow, answer: dict[str, Any]) -> PartitionView:
     about = {**answer, "memory": answer.get("rss", 0)}
     about["entities"] = answer.get("entities", 0) + answer.get("packed", 0)
     about["state"] = answer.get("state", NO_ANSWER if row.wanted else RETIRED)
-    about |= {"stream": row.stream, "slots": row.slots, "arriving": row.arriving}
+    about |= {"stream": row.stream, "kind": row.kind, "slots": row.slots, "arriving": row.arriving}
     about |= {"leaving": row.leaving, "pinned": row.pinned, "epoch": row.epoch}
     return msgspec.convert(about, PartitionView, strict=False)

@@ -71,9 +71,13 @@ def parse_amount(text: str, currency: str) -> int:
     return amount
 
 
-def format_amount(amount: int, currency: str) -> str:
-    """Write minor units as a plain decimal string with all decimals of the currency."""
-    exponent = CURRENCIES[currency].exponent
+def format_amount(amount: int, asset: str) -> str:
+    """Write minor units as a plain decimal string with all decimals of the currency.
+
+    An asset that is no currency says itself how many it has: ``BTC.8``.
+    """
+    _, dot, decimals = asset.rpartition(".")
+    exponent = int(decimals) if dot else CURRENCIES[asset].exponent
     sign = "-" if amount < 0 else ""
     digits = str(abs(amount)).rjust(exponent + 1, "0")
     return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}" if exponent else sign + digits

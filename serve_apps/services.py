@@ -19,8 +19,12 @@ from actors.operations import Operations
 from actors.rates import RateBook, RateSettings
 from domain.accounts.commands import Command, Reply
 from domain.accounts.policy import Policy
+from domain.orders import ACCOUNTS, BOOKS
+from domain.trading.commands import Command as BookCommand
+from domain.trading.commands import Reply as BookReply
 from persistence.database import Pool, open_pool
 from serve_apps.directory import Directory
+from serve_apps.exchange.catalogue import Catalogue
 from serve_apps.exchange.keys import ApiKeys
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
@@ -46,7 +50,18 @@ class Accounts(Protocol):
         """Let go of all connections."""
 
 
+class Books(Protocol):
+    """What is needed of ``actors.books.BooksClient``; tests bring their own."""
+
+    async def call(self, command: BookCommand, *, timeout_s: float = 10.0) -> BookReply:
+        """Carry out one command; what it answers is durable."""
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+
+
 Connect = Callable[["AppConfig"], Awaitable[Accounts]]
+ConnectBooks = Callable[["AppConfig"], Awaitable[Books]]
 
 
 async def connect_accounts(config: AppConfig) -> Accounts:
@@ -54,6 +69,13 @@ async def connect_accounts(config: AppConfig) -> Accounts:
     from actors.accounts import AccountsClient  # brings Ray along, which tests do without
 
     return await AccountsClient.connect(config.database_url, name=config.name)
+
+
+async def connect_books(config: AppConfig) -> Books:
+    """The real client, over links to the partitions of order books."""
+    from actors.books import BooksClient
+
+    return await BooksClient.connect(config.database_url, name=config.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +112,7 @@ class AppConfig:
     dashboard_url: str = ""
     body_size_max: int = 4 * 1024 * 1024
     connect_accounts: Connect = connect_accounts
+    connect_books: ConnectBooks = connect_books
 
 
 async def _leave_as_it_is(connection: object) -> None:
@@ -102,6 +125,7 @@ class Services:
     pool: Pool
     redis: redis.asyncio.Redis
     accounts: Accounts
+    books: Books
     operations: Operations
 
     def __init__(self, config: AppConfig, *, clock: Callable[[], datetime] | None = None) -> None:
@@ -113,6 +137,7 @@ class Services:
         self.security = Security(security_settings(config), self.sessions)
         self.rates = RateBook(config.rates)
         self.directory = Directory()
+        self.catalogue = Catalogue()
         self._jobs: list[asyncio.Task[None]] = []
 
     async def open(self, jobs: Mapping[str, Job] | None = None) -> None:
@@ -126,21 +151,25 @@ class Services:
         )
         self.redis = redis.asyncio.Redis.from_url(config.redis_url, socket_connect_timeout=5)
         self.directory.open(self.pool)
+        await self.catalogue.open(self.pool, config.database_url)
         await self.sessions.open(self.pool, self.redis)
         await self.api_keys.open(self.pool, self.redis)
         await self.passwords.open()
         await self.rates.refresh(self.now())
         self.accounts = await config.connect_accounts(config)
-        self.operations = Operations(self.pool, "accounts")
+        self.books = await config.connect_books(config)
+        self.operations = Operations(self.pool, (ACCOUNTS, BOOKS))
         for name, job in (jobs or {}).items():
             self._jobs.append(asyncio.create_task(self._run(name, job)))
 
     async def close(self) -> None:
         """Stop the background work and let go of all connections."""
         await end_tasks(self._jobs)
+        await self.catalogue.close()
         await self.api_keys.close()
         await self.sessions.close()
         await self.accounts.close()
+        await self.books.close()
         self.operations.close()
         await self.redis.aclose()
         self.passwords.close()

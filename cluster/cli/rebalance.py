@@ -62,7 +62,7 @@ def rebalance(
 
 async def advise(pool: Pool, kind: str) -> Advice:
     """Ask all partitions for their load, and work out what should move."""
-    operations = Operations(pool, kind)
+    operations = Operations(pool, (kind,))
     try:
         overview = await operations.overview()
     finally:

@@ -52,9 +52,9 @@ def placement(kind: Kind, as_json: Json = False) -> None:
     moves.known(kind)
 
     async def work(pool: Pool) -> tuple[Overview, list[SlotRun]]:
-        operations = Operations(pool, kind)
+        operations = Operations(pool, (kind,))
         try:
-            return await operations.overview(), await operations.slots()
+            return await operations.overview(), (await operations.slots())[kind]
         finally:
             operations.close()
 

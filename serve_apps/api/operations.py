@@ -49,13 +49,15 @@ class BooksBody(msgspec.Struct):
 
 
 class PartitionBody(msgspec.Struct):
-    """A partition. From ``customers`` on it is what the partition says: zero if it does not answer.
+    """A partition. From ``entities`` on it is what the partition says: zero if it does not answer.
 
+    ``entities`` of its ``kind`` (customers of ``accounts``, order books of ``books``) are in memory;
     ``load`` is commands a second; ``position``, ``lag`` and ``since_checkpoint`` are journal rows;
     ``memory`` is bytes.
     """
 
     partition: str
+    kind: str
     state: str
     reason: str
     slots: int
@@ -63,7 +65,7 @@ class PartitionBody(msgspec.Struct):
     leaving: int
     pinned: list[str]
     epoch: int
-    customers: int
+    entities: int
     load: float
     queue: int
     parked: int
@@ -102,6 +104,7 @@ class OperationsBody(msgspec.Struct):
 class SlotRunBody(msgspec.Struct):
     """Neighbouring slots with one owner; ``target`` is where they are to go, or empty."""
 
+    kind: str
     first: int
     last: int
     partition: str
@@ -109,7 +112,7 @@ class SlotRunBody(msgspec.Struct):
 
 
 class SlotsBody(msgspec.Struct):
-    """The slot map. Slots from 4,096 on belong to one customer each."""
+    """The slot maps of all kinds. Slots from 4,096 on belong to one customer, or book, each."""
 
     slots: list[SlotRunBody]
 
@@ -136,10 +139,16 @@ async def overview(call: Call) -> Outcome:
 
 
 async def slots(call: Call) -> Outcome:
-    """The slot map."""
+    """The slot maps."""
     runs = await call.services.operations.slots()
     return Answer(
-        SlotsBody([SlotRunBody(run.first, run.last, run.stream, run.target) for run in runs])
+        SlotsBody(
+            [
+                SlotRunBody(kind, run.first, run.last, run.stream, run.target)
+                for kind, of_kind in runs.items()
+                for run in of_kind
+            ]
+        )
     )
 
 
@@ -197,16 +206,13 @@ def _books_body(books: Books) -> BooksBody:
 
 
 def _partition_body(view: PartitionView) -> PartitionBody:
-    named = {
-        name: getattr(view, name)
-        for name in PartitionBody.__struct_fields__[1:]
-        if name != "customers"
-    }
-    return PartitionBody(partition=view.stream, customers=view.entities, **named)
+    named = {name: getattr(view, name) for name in PartitionBody.__struct_fields__[1:]}
+    return PartitionBody(partition=view.stream, **named)
 
 
 _PARTITION_EXAMPLE: Final[dict[str, Any]] = {
     "partition": "accounts/0",
+    "kind": "accounts",
     "state": "running",
     "reason": "",
     "slots": 2048,
@@ -214,7 +220,7 @@ _PARTITION_EXAMPLE: Final[dict[str, Any]] = {
     "leaving": 1024,
     "pinned": [],
     "epoch": 3,
-    "customers": 20_481,
+    "entities": 20_481,
     "load": 812.5,
     "queue": 4,
     "parked": 0,
@@ -276,13 +282,21 @@ OPERATIONS: Final = (
         method="GET",
         path="/api/operations/slot/",
         handler=slots,
-        summary="The slot map",
+        summary="The slot maps",
         tag="Operations",
         access="user",
         role=OPERATOR,
         answer=SlotsBody,
         answer_example={
-            "slots": [{"first": 0, "last": 2047, "partition": "accounts/0", "target": ""}]
+            "slots": [
+                {
+                    "kind": "accounts",
+                    "first": 0,
+                    "last": 2047,
+                    "partition": "accounts/0",
+                    "target": "",
+                }
+            ]
         },
     ),
     Operation(

@@ -29,7 +29,10 @@ async def _values(visit: Visit) -> dict[str, Any]:
         "as_of": f"{datetime.fromtimestamp(condition.overview.at, UTC):%H:%M:%S} UTC",
         "books": condition.books,
         "partitions": condition.partitions,
-        "drawing": operations.draw(await services.operations.slots()),
+        "drawings": {
+            kind: operations.draw(runs)
+            for kind, runs in (await services.operations.slots()).items()
+        },
         "incidents": await operations.incidents(services),
         "colour_of": operations.colour_of,
         "dashboard_url": services.config.dashboard_url,

@@ -1,4 +1,4 @@
-"""The whole ingress in one process: a real partition on a real Postgres, without Ray.
+"""The whole ingress in one process: real partitions on a real Postgres, without Ray.
 
 For the tests of API and pages. Passwords are hashed with little work, to be quick.
 """
@@ -9,24 +9,30 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import argon2
 import httpx
 import msgspec
 from starlette.types import ASGIApp, Message
 
-from actors.accounts import KIND, accounts_codec
+from actors.accounts import accounts_codec
+from actors.books import BooksCodec
 from actors.durable.channel import DESCRIBE, ChannelServer
 from actors.durable.local import LocalPartitions
+from actors.durable.options import Projection
 from actors.durable.partition import Partition
+from actors.durable.records import Codec
 from actors.durable.routing import slot_of
-from domain.accounts.commands import Command, Reply
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import FeeRate, Policy
+from domain.durable import Machine
+from domain.orders import ACCOUNTS, BOOKS
+from domain.trading.machine import BooksMachine
 from persistence.accounts import AccountsProjection
 from persistence.database import Pool, open_pool
 from persistence.journal import prepare_streams
+from persistence.trading.projection import BooksProjection
 from serve_apps.application import AppConfig, Application
 
 POLICY = Policy(
@@ -40,8 +46,12 @@ POLICY = Policy(
 PASSWORD = "correct horse battery"
 
 
-class PartitionAccounts:
-    """Stands in for ``AccountsClient``: the same partition, reached without a link.
+_RUNNING: dict[str, LocalPartitions] = {}
+"""The accounts' partitions by database, for the books that are to be joined with them."""
+
+
+class InProcess:
+    """Stands in for a kind's client: its only partition, reached without a link.
 
     It tells of itself over a real channel, as it would inside its actor.
     """
@@ -53,20 +63,21 @@ class PartitionAccounts:
         self._server = ChannelServer(self._handle)
 
     @classmethod
-    async def connect(cls, config: AppConfig) -> PartitionAccounts:
-        """Start the one partition that owns all slots."""
+    async def start(
+        cls,
+        config: AppConfig,
+        kind: str,
+        machine: Machine[Any],
+        codec: Codec[Any, Any],
+        projection: Projection,
+    ) -> Self:
+        """Start the one partition that owns all slots of a kind."""
         pool = await open_pool(config.database_url, name="tests", size_max=4)
-        (stream,) = await prepare_streams(pool, KIND, 1)
-        local = LocalPartitions(
-            pool,
-            KIND,
-            machine=AccountsMachine(config.policy),
-            codec=accounts_codec(),
-            projection=AccountsProjection(slot_of),
-        )
-        accounts = cls(pool, local, await local.start(stream))
-        await accounts.listen(stream)
-        return accounts
+        (stream,) = await prepare_streams(pool, kind, 1)
+        local = LocalPartitions(pool, kind, machine=machine, codec=codec, projection=projection)
+        client = cls(pool, local, await local.start(stream))
+        await client.listen(stream)
+        return client
 
     async def listen(self, stream: str) -> None:
         """Take questions from now on."""
@@ -86,14 +97,12 @@ class PartitionAccounts:
         about = {**self.partition.describe(), "pid": os.getpid(), "loads": self.partition.loads()}
         return msgspec.msgpack.encode(about)
 
-    async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
+    async def call(self, command: Any, *, timeout_s: float = 10.0) -> Any:
         """Carry out one command."""
         (reply,) = await self.call_many([command], timeout_s=timeout_s)
         return reply
 
-    async def call_many(
-        self, commands: Sequence[Command], *, timeout_s: float = 30.0
-    ) -> list[Reply]:
+    async def call_many(self, commands: Sequence[Any], *, timeout_s: float = 30.0) -> list[Any]:
         """Carry out many commands."""
         async with asyncio.timeout(timeout_s):
             return await self.partition.request(commands)
@@ -105,6 +114,29 @@ class PartitionAccounts:
         await self._pool.close()
 
 
+class PartitionAccounts(InProcess):
+    """Stands in for ``AccountsClient``."""
+
+    @classmethod
+    async def connect(cls, config: AppConfig) -> PartitionAccounts:
+        """Start the accounts."""
+        machine, projection = AccountsMachine(config.policy), AccountsProjection(slot_of)
+        accounts = await cls.start(config, ACCOUNTS, machine, accounts_codec(), projection)
+        _RUNNING[config.database_url] = accounts._local
+        return accounts
+
+
+class PartitionBooks(InProcess):
+    """Stands in for ``BooksClient``."""
+
+    @classmethod
+    async def connect(cls, config: AppConfig) -> PartitionBooks:
+        """Start the books, and bring them together with the accounts."""
+        books = await cls.start(config, BOOKS, BooksMachine(), BooksCodec(), BooksProjection())
+        books._local.joined(_RUNNING[config.database_url])
+        return books
+
+
 def make_config(database_url: str, redis_url: str, **changes: Any) -> AppConfig:
     """Settings for a test."""
     values: dict[str, Any] = {
@@ -114,6 +146,7 @@ def make_config(database_url: str, redis_url: str, **changes: Any) -> AppConfig:
         "policy": POLICY,
         "public_url": "http://kontor.test",
         "connect_accounts": PartitionAccounts.connect,
+        "connect_books": PartitionBooks.connect,
     }
     return AppConfig(**{**values, **changes})
 

@@ -69,10 +69,11 @@ async def test_the_page_is_complete_without_scripts(operator: Browser) -> None:
     await operator.go("/operations/")
     page = operator.page.text
     assert 'data-books="right"' in page
-    assert "The only partition says so of its own books, at" in operator.text
+    assert "All 2 partitions say so of their own books, at" in operator.text
     assert "USD 100.00 −100.00 0.00" in operator.text
     assert "accounts/0: 4,096 slots" in page
     assert "accounts/0 owns 4,096." in page
+    assert "books/0 owns 4,096." in page
     assert "running" in operator.text
     assert 'href="/operations/"' in page
     assert "No full proof from the database has been recorded" in operator.text
@@ -109,14 +110,20 @@ async def test_the_api_says_the_same(app: Application, ann: User) -> None:
     assert found["books"]["sums"] == [
         {"asset": "USD", "customers": "100.00", "house": "-100.00", "sum": "0.00"}
     ]
-    (partition,) = found["partitions"]
+    partition, books = found["partitions"]
     assert (partition["partition"], partition["state"]) == ("accounts/0", "running")
     assert partition["slots"] == 4096
-    assert partition["customers"] >= 1
+    assert partition["entities"] >= 1
+    assert (books["partition"], books["kind"]) == ("books/0", "books")
+    assert (books["state"], books["slots"], books["entities"]) == ("running", 4096, 0)
     assert partition["position"] > 0
     await scale(pool, "accounts", 2)
     await asyncio.sleep(FRESH_S + 0.1)
-    runs = (await ann.http.get("/api/operations/slot/")).json()["slots"]
+    found = (await ann.http.get("/api/operations/slot/")).json()["slots"]
+    assert [run for run in found if run["kind"] == "books"] == [
+        {"kind": "books", "first": 0, "last": 4095, "partition": "books/0", "target": ""}
+    ]
+    runs = [run for run in found if run["kind"] == "accounts"]
     assert sum(run["last"] - run["first"] + 1 for run in runs) == 4096
     assert {run["target"] for run in runs} == {"", "accounts/1"}
     assert (await ann.http.get("/api/operations/incident/")).json() == {"incidents": []}
