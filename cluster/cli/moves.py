@@ -21,14 +21,16 @@ from actors.durable.inquiry import nudge
 from cluster.cli.main import settings
 from cluster.errors import Exit, StartError
 from domain.accounts.numbers import parse_customer
+from domain.orders import ACCOUNTS, BOOKS
 from persistence.accounts import has_accounts
 from persistence.database import OUTAGES, Pool
 from persistence.placement import Unknown, placement, under_way
+from persistence.trading.catalogue import instrument
 
 Result = TypeVar("Result")
 Question = Callable[[Pool], Awaitable[Result]]
 
-Kind = Annotated[str, typer.Argument(help="What is hosted: accounts.")]
+Kind = Annotated[str, typer.Argument(help="What is hosted: accounts, or books.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait until the slots are there.")]
 
 _LOOK_S: Final = 0.2
@@ -55,6 +57,7 @@ class Moves(msgspec.Struct, frozen=True):
 
 
 class _KindOf(NamedTuple):
+    noun: str
     key: Callable[[str], str | None]
     what: str
     exists: Callable[[Pool, str], Awaitable[bool]]
@@ -69,7 +72,19 @@ async def _customer_exists(pool: Pool, key: str) -> bool:
     return await has_accounts(pool, int(key))
 
 
-_KINDS: Final = {"accounts": _KindOf(_customer, "a customer number: 10 digits", _customer_exists)}
+def _symbol(text: str) -> str | None:
+    symbol = text.strip().upper()
+    return symbol if symbol.isascii() and symbol.isalnum() else None
+
+
+async def _book_exists(pool: Pool, key: str) -> bool:
+    return await instrument(pool, key) is not None
+
+
+_KINDS: Final = {
+    ACCOUNTS: _KindOf("customer", _customer, "a customer number: 10 digits", _customer_exists),
+    BOOKS: _KindOf("instrument", _symbol, "a symbol: capitals and digits", _book_exists),
+}
 
 
 def refuse(text: str) -> NoReturn:
@@ -85,6 +100,11 @@ def known(kind: str) -> str:
     return kind
 
 
+def noun(kind: str) -> str:
+    """What one entity of the kind is called."""
+    return _KINDS[kind].noun
+
+
 def key_of(kind: str, text: str) -> str:
     """The key of an entity as it is stored."""
     key = _KINDS[known(kind)].key(text)
@@ -96,7 +116,7 @@ def key_of(kind: str, text: str) -> str:
 async def must_exist(pool: Pool, kind: str, key: str) -> None:
     """Refuse a key that no entity has."""
     if not await _KINDS[kind].exists(pool, key):
-        refuse(f"There is no customer {key}.")
+        refuse(f"There is no {_KINDS[kind].noun} {key}.")
 
 
 def carry_out(

@@ -1,4 +1,4 @@
-"""``kontor pin`` and ``kontor unpin``: a busy customer gets a Ray actor alone, or returns."""
+"""``kontor pin`` and ``kontor unpin``: a busy entity gets a Ray actor alone, or returns."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from cluster.cli.moves import Kind, Moves, NoWait
 from persistence import placement
 from persistence.database import Pool
 
-Key = Annotated[str, typer.Argument(help="Customer number, 10 digits.", metavar="CUSTOMER")]
+Key = Annotated[
+    str, typer.Argument(help="A customer's number, or an instrument's symbol.", metavar="KEY")
+]
 
 
-def pin(kind: Kind, customer: Key, no_wait: NoWait = False, as_json: Json = False) -> None:
-    """Give one customer a partition, and so a Ray actor, of its own."""
-    key = moves.key_of(kind, customer)
+def pin(kind: Kind, entity: Key, no_wait: NoWait = False, as_json: Json = False) -> None:
+    """Give one customer, or order book, a partition, and so a Ray actor, of its own."""
+    key = moves.key_of(kind, entity)
 
     async def work(pool: Pool) -> tuple[str, Moves]:
         await moves.must_exist(pool, kind, key)
@@ -31,9 +33,9 @@ def pin(kind: Kind, customer: Key, no_wait: NoWait = False, as_json: Json = Fals
     _show(kind, key, stream, moved, f"{key} has {stream} alone.", again, as_json)
 
 
-def unpin(kind: Kind, customer: Key, no_wait: NoWait = False, as_json: Json = False) -> None:
-    """Let a pinned customer live beside others again."""
-    key = moves.key_of(kind, customer)
+def unpin(kind: Kind, entity: Key, no_wait: NoWait = False, as_json: Json = False) -> None:
+    """Let a pinned customer, or order book, live beside others again."""
+    key = moves.key_of(kind, entity)
 
     async def work(pool: Pool) -> tuple[str, Moves]:
         stream = await placement.unpin(pool, kind, key)

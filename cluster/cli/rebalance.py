@@ -144,6 +144,6 @@ def _show(console: Console, kind: str, advice: Advice) -> None:
         console.print(f"Afterwards it would carry {suggestion.after:.2f} times the average.")
     if advice.hot is not None:
         console.print(
-            f"Slot {advice.hot} alone carries {advice.loads[advice.hot]:,.1f}/s: if one customer is"
-            f" the reason, `kontor pin {kind} CUSTOMER` helps, and no move does."
+            f"Slot {advice.hot} alone carries {advice.loads[advice.hot]:,.1f}/s: if one"
+            f" {moves.noun(kind)} is the reason, `kontor pin {kind} KEY` helps, and no move does."
         )

@@ -75,7 +75,7 @@ def _table(overview: Overview) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("Stream", no_wrap=True)
     table.add_column("State", no_wrap=True)
-    for column in ("Slots", "Arriving", "Leaving", "Customers", "Load/s", "Queue", "MiB"):
+    for column in ("Slots", "Arriving", "Leaving", "In memory", "Load/s", "Queue", "MiB"):
         table.add_column(column, justify="right", no_wrap=True)
     for view in overview.partitions:
         said = (
