@@ -35,6 +35,8 @@ class Code(StrEnum):
     """No account has this number."""
     UNKNOWN_CURRENCY = "unknown_currency"
     """No accounts are kept in this currency."""
+    ASSET_INVALID = "asset_invalid"
+    """An asset that is issued has a name of 2 to 10 capitals and digits, none of a currency."""
     HOLD_UNKNOWN = "hold_unknown"
     """No such hold is active: it never was, or was posted, voided or expired."""
     ACCOUNT_CLOSED = "account_closed"

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from domain.accounts import commands as cmd
 from domain.accounts import events as ev
+from domain.accounts import trading as tr
+from domain.accounts.brokerage_funds import FundsDecisions
 from domain.accounts.codes import Code
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.guards import (
@@ -25,13 +27,28 @@ from domain.accounts.guards import (
 from domain.accounts.holds import HoldDecisions
 from domain.accounts.linked import LinkedDecisions, waits_in_group
 from domain.accounts.numbers import ACCOUNTS_MAX, account_number, customer_of
+from domain.accounts.placing import PlacingDecisions
 from domain.accounts.policy import Policy, transfer_fee
+from domain.accounts.settling import SettlingDecisions
 from domain.accounts.state import APPLY, Account, Customer, house_postings, postings
 from domain.accounts.views import account_view, customer_view, receipt
 from domain.durable import Decision, Message, Posting, Rejection
 from domain.money import AMOUNT_MAX, CURRENCIES, convert
+from domain.orders import UNIT_EXPONENT, Settle, Work
 
 NAME_MAX: Final = 40
+FAR: Final = 2**62
+"""Later than any time."""
+
+_LEDGER: Final = f".{UNIT_EXPONENT}"
+"""See ``brokerage.ledger_asset``."""
+
+_BY_ACCOUNT: Final = frozenset(
+    {cmd.ReserveHold, cmd.SetAccountStatus, tr.FundBrokerage, tr.WithdrawBrokerage}
+)
+_WITHOUT_ID: Final = frozenset(
+    {cmd.ReadCustomer, cmd.ExpireHolds, tr.ReadBrokerage, tr.WakeCustomer}
+)
 
 _ACCEPTED: Final = Decision()
 
@@ -41,7 +58,9 @@ _COMPLETED: Final = TransferStatus.COMPLETED
 _RETURNED: Final = TransferStatus.RETURNED
 
 
-class AccountsMachine(LinkedDecisions, HoldDecisions):
+class AccountsMachine(
+    LinkedDecisions, HoldDecisions, PlacingDecisions, SettlingDecisions, FundsDecisions
+):
     """The accounts context as ``domain.durable.Machine``; the key is the customer number."""
 
     def __init__(self, policy: Policy) -> None:
@@ -61,6 +80,15 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             cmd.PostHold: self._post_hold,
             cmd.VoidHold: self._void_hold,
             cmd.ExpireHolds: self._expire_holds,
+            tr.Trade: self._trade,
+            Settle: self._settled,
+            tr.PlaceLater: self._place_later,
+            tr.ReadBrokerage: self._read_brokerage,
+            tr.FundBrokerage: self._fund,
+            tr.WithdrawBrokerage: self._withdraw,
+            tr.IssueAsset: self._issue,
+            tr.CancelAfter: self._cancel_after,
+            tr.WakeCustomer: self._wake,
         }
 
     def new(self, key: str) -> Customer:
@@ -75,6 +103,13 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             and waits_in_group(state, getattr(command, "id", b""))
         ):
             return reject(Code.ID_REUSED)
+        if (
+            state.brokerage is not None
+            and state.brokerage.trades
+            and kind is not tr.Trade
+            and getattr(command, "id", b"") in state.brokerage.trades
+        ):
+            return reject(Code.ID_REUSED)
         return self._decide[kind](state, command, now)
 
     def apply(self, state: Customer, event: Any) -> None:
@@ -87,21 +122,33 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
         return house_postings(event)
 
     def balances(self, state: Customer) -> dict[str, int]:
-        """Posted amounts of all the customer's accounts, summed by asset."""
+        """Posted amounts of all the customer's accounts, summed by asset; see ``brokerage``."""
         sums: dict[str, int] = {}
         for account in state.accounts.values():
             sums[account.currency] = sums.get(account.currency, 0) + account.posted
+        if state.brokerage is not None:
+            for asset, balance in state.brokerage.balances.items():
+                sums[asset + _LEDGER] = balance.total
         return sums
 
     def due(self, state: Customer) -> int:
-        """When the first of the customer's holds expires."""
+        """When the first of the customer's holds expires, or a dead man's switch goes off."""
+        if state.brokerage is not None and state.brokerage.switches:
+            holds = [hold.expires_at for hold in state.holds.values()]
+            return min(*state.brokerage.switches.values(), *holds, FAR)
         if not state.holds:
             return 0
         return min(hold.expires_at for hold in state.holds.values())
 
-    def wake(self, key: str) -> cmd.ExpireHolds:
-        """End the holds whose time has come."""
-        return cmd.ExpireHolds(int(key))
+    def wake(self, key: str) -> tr.WakeCustomer:
+        """End what has come to its time."""
+        return tr.WakeCustomer(int(key))
+
+    def _wake(self, state: Customer, command: tr.WakeCustomer, now: int) -> Decision | Rejection:
+        expired = self._expire_holds(state, cmd.ExpireHolds(command.customer), now)
+        assert type(expired) is Decision
+        events, messages = self.switched(state, now)
+        return Decision([*expired.events, *events], cmd.Done(), messages)
 
     # Types are compared by identity below: ``isinstance`` on a msgspec type goes through the
     # abstract base class machinery, which shows at this rate.
@@ -121,7 +168,7 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
         kind = type(command)
         if kind is cmd.Transfer:
             return str(customer_of(command.source))
-        if kind is cmd.ReserveHold or kind is cmd.SetAccountStatus:
+        if kind in _BY_ACCOUNT:
             return str(customer_of(command.account))
         if kind is cmd.LinkedTransfers:
             return str(customer_of(command.transfers[0].source))
@@ -129,9 +176,11 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
 
     def identities(self, command: Any) -> Sequence[tuple[bytes, bytes]]:
         kind = type(command)
-        if kind is cmd.ReadCustomer or kind is cmd.ExpireHolds:
+        if kind in _WITHOUT_ID:
             return ()
         own = (command.id, command.fingerprint)
+        if kind is tr.Trade:
+            return (own, *((part, b"") for part in _parts(command)))
         if kind is cmd.LinkedTransfers:
             return (own, *((leg.id, leg.fingerprint) for leg in command.transfers))
         return (own,)
@@ -139,9 +188,9 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
     def results(self, reply: Any) -> Sequence[Any]:
         return reply.results if type(reply) is cmd.LinkedReply else ()
 
-    def acknowledge(
-        self, state: Customer, message: Any, outcome: Rejection | None, now: int
-    ) -> Decision:
+    def acknowledge(self, state: Customer, message: Any, outcome: Any, now: int) -> Decision:
+        if type(message) is Work:
+            return self._worked(state, message, outcome, now)
         if type(message) is cmd.Credit:
             return self._credit_acknowledged(message, outcome, now)
         if type(message) is cmd.PrepareCredit:
@@ -406,6 +455,11 @@ class AccountsMachine(LinkedDecisions, HoldDecisions):
             "" if outcome is None else outcome.code,
         )
         return Decision([event], reply, answers=message.transfer, durable=outcome is None)
+
+
+def _parts(command: tr.Trade) -> list[bytes]:
+    """Ids of single orders in a trade, where they have their own."""
+    return [action.id for action in command.actions if type(action) is tr.PlaceOrder and action.id]
 
 
 def _idle(state: Customer, account: Account) -> bool:

@@ -24,6 +24,7 @@ class Policy(msgspec.Struct, frozen=True):
     daily_limits: dict[str, int]
     hold_days_max: int = 90
     holds_max: int = 1_000
+    orders_max: int = 5_000
 
 
 def transfer_fee(policy: Policy, amount: int, currency: str) -> int:

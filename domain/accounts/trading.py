@@ -43,8 +43,6 @@ class OrderCode(StrEnum):
     """A price or trigger is missing or negative."""
     FILTER_NOTIONAL = "filter_notional"
     """The order is worth more than an order may be."""
-    EXPIRY_INVALID = "expiry_invalid"
-    """The order's end is in the past, or given for an order that has none."""
     CLIENT_ID_INVALID = "client_id_invalid"
     """An order id of a client has at most 36 characters, none of them a control character."""
     DUPLICATE_CLIENT_ID = "duplicate_client_id"
