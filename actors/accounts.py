@@ -12,6 +12,7 @@ from actors.durable.options import Options, Projection, Publisher
 from actors.durable.records import Codec
 from actors.durable.routing import slot_of
 from actors.live import LivePublisher
+from actors.userdata import CustomerPublisher
 from domain.accounts.commands import Command, EntityMessage, Outcome, Reply
 from domain.accounts.events import Event
 from domain.accounts.machine import AccountsMachine
@@ -47,8 +48,16 @@ class AccountActor(DurableActor):
     def publisher(self) -> Publisher:
         if self.config.redis_url is None:
             return super().publisher()
-        self._live = LivePublisher(self.config.redis_url)
-        return self._live.publish
+        live, customers = (
+            LivePublisher(self.config.redis_url),
+            CustomerPublisher(self.config.redis_url),
+        )
+
+        def publish(at: int, events: list[tuple[str, Any]], news: list[Any]) -> None:
+            live.publish(at, events)
+            customers.publish(at, events, news)
+
+        return publish
 
 
 class AccountsClient:

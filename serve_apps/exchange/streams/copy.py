@@ -48,11 +48,10 @@ class BookCopy:
                 del prices[bisect_left(prices, price)]
         self.update = last
 
-    def become(self, bids: Iterable[Level], asks: Iterable[Level], update: int) -> list[Level]:
-        """Be the book that was read as of ``update``; what that changes, in order of price."""
+    def become(self, bids: dict[int, int], asks: dict[int, int], update: int) -> list[Level]:
+        """Be the book that was read as of ``update``; what that changes."""
         changes: list[Level] = []
-        for side, ours, theirs in ((BID, self.bids, bids), (3 - BID, self.asks, asks)):
-            read = {price: quantity for _, price, quantity in theirs}
+        for side, ours, read in ((BID, self.bids, bids), (3 - BID, self.asks, asks)):
             changes += [(side, price, 0) for price in ours if price not in read]
             changes += [(side, p, q) for p, q in read.items() if ours.get(p) != q]
         self.apply(changes, update)

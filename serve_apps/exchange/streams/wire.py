@@ -1,0 +1,145 @@
+"""Sending to many websockets what is the same for all of them, without waiting for any.
+
+A websocket frame from a server is not masked, so the same bytes can go to everybody. Where the
+server's own protocol object can be reached (Serve's and our tests' uvicorn), frames go straight
+to its transport, and what the transport has not sent yet is the buffer whose bound drops a slow
+consumer. Anywhere else each connection has a bounded queue and a task that sends as ASGI has it.
+Frames are complete and uncompressed, which any client takes, compression agreed upon or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from starlette.types import Scope, Send
+
+BUFFER_MAX: Final = 1024 * 1024
+"""Bytes that a consumer may be behind."""
+PONG_WITHIN_S: Final = 40.0
+"""After the ping that is sent each 20 s: who is silent for a minute is dropped."""
+
+EXTENSION: Final = "kontor.protocol"
+"""Where ``cluster.ingress`` puts the server's protocol object into a scope."""
+
+
+class Wire(Protocol):
+    """One websocket, as those see it who have something to tell."""
+
+    def send(self, frames: bytes, payloads: Sequence[bytes]) -> None:
+        """Send ``payloads``, each as a text message; ``frames`` is them as bytes on the wire.
+
+        Never waits. Who is too far behind is cut off.
+        """
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+
+
+def frame(payload: bytes) -> bytes:
+    """A text message as a server sends it: RFC 6455, section 5.2."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + bytes((size,)) + payload
+    if size < 65_536:
+        return b"\x81\x7e" + struct.pack("!H", size) + payload
+    return b"\x81\x7f" + struct.pack("!Q", size) + payload
+
+
+def frames(payloads: Iterable[bytes]) -> bytes:
+    """Several text messages, one after the other."""
+    return b"".join([frame(payload) for payload in payloads])
+
+
+def wire_of(scope: Scope, send: Send, cut: Callable[[], object]) -> Wire:
+    """The wire of a websocket that has been accepted; ``cut`` ends its handler."""
+    protocol: Any = scope.get("extensions", {}).get(EXTENSION) or getattr(send, "__self__", None)
+    transport: Any = getattr(protocol, "transport", None)
+    ours = getattr(protocol, "loop", None) is asyncio.get_running_loop()
+    if ours and hasattr(protocol, "conn") and hasattr(transport, "get_write_buffer_size"):
+        protocol.ping_timeout = PONG_WITHIN_S
+        return SharedWire(transport)
+    return QueuedWire(send, cut)
+
+
+class SharedWire:
+    """Straight to the transport."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+
+    def send(self, frames: bytes, payloads: Sequence[bytes]) -> None:
+        """Hand the frames to the transport; cut the connection when it holds too much."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        transport.write(frames)
+        if transport.get_write_buffer_size() > BUFFER_MAX:
+            transport.abort()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the transport is closed."""
+        return self._transport.is_closing()
+
+    async def close(self) -> None:
+        """Nothing runs in the background."""
+
+
+class QueuedWire:
+    """Through ASGI, by a task of its own."""
+
+    def __init__(self, send: Send, cut: Callable[[], object]) -> None:
+        self._send = send
+        self._cut = cut
+        self._queue: deque[bytes] = deque()
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._gone = False
+        self._task: asyncio.Task[Any] = asyncio.create_task(self._pump())
+
+    def send(self, frames: bytes, payloads: Sequence[bytes]) -> None:
+        """Queue the messages; cut the connection when too much waits."""
+        if self._gone:
+            return
+        self._queue.extend(payloads)
+        self._size += len(frames)
+        if self._size > BUFFER_MAX:
+            self._gone = True
+            self._queue.clear()
+            self._cut()
+        self._wake.set()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection was cut, or has ended."""
+        return self._gone
+
+    async def close(self) -> None:
+        """Let the task end."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _pump(self) -> None:
+        try:
+            while not self._gone:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    payload = self._queue.popleft()
+                    await self._send({"type": "websocket.send", "text": payload.decode()})
+                    self._size -= len(payload)
+                self._size = 0
+        except (OSError, RuntimeError):
+            self._gone = True
