@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import redis.asyncio
 import structlog
@@ -26,9 +26,14 @@ from persistence.database import Pool, open_pool
 from serve_apps.directory import Directory
 from serve_apps.exchange.catalogue import Catalogue
 from serve_apps.exchange.keys import ApiKeys
+from serve_apps.exchange.limits import LimitSettings
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
 from serve_apps.tasks import end_tasks
+
+if TYPE_CHECKING:
+    from serve_apps.exchange.streams.market import Market
+    from serve_apps.exchange.streams.users import Users
 
 log = structlog.get_logger("kontor.services")
 
@@ -111,6 +116,7 @@ class AppConfig:
     access_log: str = ""
     dashboard_url: str = ""
     body_size_max: int = 4 * 1024 * 1024
+    limits: LimitSettings = field(default_factory=LimitSettings)
     connect_accounts: Connect = connect_accounts
     connect_books: ConnectBooks = connect_books
 
@@ -126,6 +132,8 @@ class Services:
     redis: redis.asyncio.Redis
     accounts: Accounts
     books: Books
+    market: Market
+    user_streams: Users
     operations: Operations
 
     def __init__(self, config: AppConfig, *, clock: Callable[[], datetime] | None = None) -> None:

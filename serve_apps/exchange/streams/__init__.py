@@ -65,6 +65,7 @@ class Streams:
             catalogue=listed,
             clock=_now,
         )
+        services.market, services.user_streams = self.market, self.users
         await self.market.start()
         await self.users.start()
 

@@ -133,20 +133,20 @@ class Totals(msgspec.Struct, frozen=True):
     open: int
     high: int
     low: int
-    close: int
+    last: int
     last_quantity: int
     previous: int
     volume: int
     quote: int
-    first: int
-    last: int
+    first_id: int
+    last_id: int
     open_at: int
     close_at: int
 
     @property
     def count(self) -> int:
         """Number of trades."""
-        return self.last - self.first + 1 if self.first else 0
+        return self.last_id - self.first_id + 1 if self.first_id else 0
 
 
 class Tape:

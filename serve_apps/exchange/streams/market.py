@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import redis.asyncio
@@ -83,6 +83,17 @@ class Depth(msgspec.Struct, frozen=True):
     asks: Levels
 
 
+class Trade(NamedTuple):
+    """A trade: the taker's side is 1 for buyers, ``same`` says that its taker is as before."""
+
+    id: int
+    price: int
+    quantity: int
+    taker: int
+    at: int
+    same: bool
+
+
 class _Source:
     """Somebody who publishes: the last number, and when it was heard."""
 
@@ -152,7 +163,7 @@ class Market:
         board = await self._current(symbol)
         return None if board is None else (board.feed.copy.update, board.feed.copy.best())
 
-    async def trades(self, symbol: str, limit: int) -> Sequence[TimedTrade] | None:
+    async def trades(self, symbol: str, limit: int) -> Sequence[Trade] | None:
         """The latest trades, the oldest first; more than 1,000 are the history's to tell."""
         board = await self._current(symbol)
         if board is None:
@@ -163,7 +174,7 @@ class Market:
             since = max(1, first - limit + len(recent))
             older = await self._history.trades(symbol, since, first - 1)
             recent = [*older, *recent]
-        return recent
+        return [Trade(*item[:4], item[5], item[4]) for item in recent]
 
     async def ticker(self, symbol: str) -> Totals | None:
         """24 hours."""

@@ -154,7 +154,7 @@ def mini_ticker(texts: Texts, now: int, totals: Totals) -> bytes:
     """24 hours in short."""
     return (
         f'{{"e":"24hrMiniTicker","E":{now // 1_000},"s":"{texts.symbol}",'
-        f'"c":"{texts.price(totals.close)}","o":"{texts.price(totals.open)}",'
+        f'"c":"{texts.price(totals.last)}","o":"{texts.price(totals.open)}",'
         f'"h":"{texts.price(totals.high)}","l":"{texts.price(totals.low)}",'
         f'"v":"{texts.quantity(totals.volume)}","q":"{texts.amount(totals.quote)}"}}'
     ).encode()
@@ -163,13 +163,13 @@ def mini_ticker(texts: Texts, now: int, totals: Totals) -> bytes:
 def ticker(texts: Texts, now: int, totals: Totals, best: Best) -> bytes:
     """24 hours, with the touch."""
     bid, bid_quantity, ask, ask_quantity = best
-    change = totals.close - totals.open
-    first, last = (totals.first, totals.last) if totals.first else (-1, -1)
+    change = totals.last - totals.open
+    first, last = (totals.first_id, totals.last_id) if totals.first_id else (-1, -1)
     return (
         f'{{"e":"24hrTicker","E":{now // 1_000},"s":"{texts.symbol}",'
         f'"p":"{texts.price(change)}","P":"{percent(change, totals.open)}",'
         f'"w":"{average(texts, totals)}","x":"{texts.price(totals.previous)}",'
-        f'"c":"{texts.price(totals.close)}","Q":"{texts.quantity(totals.last_quantity)}",'
+        f'"c":"{texts.price(totals.last)}","Q":"{texts.quantity(totals.last_quantity)}",'
         f'"b":"{texts.price(bid)}","B":"{texts.quantity(bid_quantity)}",'
         f'"a":"{texts.price(ask)}","A":"{texts.quantity(ask_quantity)}",'
         f'"o":"{texts.price(totals.open)}","h":"{texts.price(totals.high)}",'
@@ -191,7 +191,7 @@ def percent(change: int, base: int) -> str:
 def average(texts: Texts, totals: Totals) -> str:
     """The average price, weighted by quantity."""
     if not totals.volume:
-        return texts.price(totals.close)
+        return texts.price(totals.last)
     return asset_text(totals.quote * texts.tick // totals.volume)
 
 
