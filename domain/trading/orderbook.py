@@ -320,7 +320,7 @@ class OrderBook:
                 for index, (order, result) in enumerate(results)
             ]
         )
-        touched = self._touched(changes, results, placed, others) if changes else ()
+        touched = self._touched(changes, results, others) if changes else ()
         news = None
         if levels or trades or changed:
             news = self._news(levels, trades, changed=changed)
@@ -378,14 +378,13 @@ class OrderBook:
         self,
         changes: Iterable[tuple[int, int, int, int, int]],
         results: Sequence[tuple[int, Result]],
-        placed: Mapping[int, int],
         others: dict[int, list[Fill]],
     ) -> tuple[Touched, ...]:
         """The last state of each order that something happened to, in the order of it."""
         states = {change[0]: change[1:] for change in changes}
-        for index, (order, result) in enumerate(results):
+        for order, result in results:
             # Cancelled or reduced, and that was after the change: then that is the state.
-            if order in states and not result[4] and placed.get(order) != index:
+            if order in states and not result[4]:
                 status, quantity, filled, _ = states[order]
                 later = (result[2], -result[1]) >= (filled, -quantity)
                 if status < _ENDED and (later or result[0] >= _ENDED):
