@@ -487,6 +487,7 @@ class Book:
         """Book a trade, on the side of the taker."""
         self.trade_id += 1
         self.trades.append((self.trade_id, maker.id, taker.id, price, quantity, taker.side))
+        self.last = price
         taker.filled += quantity
         taker.quote += price * quantity
 
