@@ -92,8 +92,7 @@ class Memory:
 
     def admit(self, key: str, state: Any) -> None:
         """Take an entity into memory."""
-        entity = self.entities[key] = Entity(state, self.slot(key))
-        entity.used = self.round
+        self.entities[key] = Entity(state, self.slot(key), False, self.round)
 
     def resume(self, partition: PartitionState[Any]) -> None:
         """Begin with the state of a checkpoint."""
@@ -292,10 +291,7 @@ class Memory:
                 left.update(self._release(moving))
             elif type(moving) is Split:
                 self._split(moving)
-        for key, event in record.events:
-            entity = self.entities[key]
-            self._happen(turn, key, entity, (event,))
-            entity.dirty = True
+        self._happen_again(turn, record.events)
         for sent in record.sent:
             self._depart(sent)
         for received in record.received:
@@ -307,6 +303,25 @@ class Memory:
         self.partition.at = at
         self.balance(turn)
         return left
+
+    def _happen_again(self, turn: Turn, events: Sequence[tuple[str, Any]]) -> None:
+        # ``_happen`` for events of many entities, in one piece: a recovery is mostly this loop.
+        entities, touched, house = self.entities, turn.touched, self.partition.house
+        machine = self.machine
+        apply, postings = machine.apply, machine.house_postings
+        for key, event in events:
+            entity = entities[key]
+            state = entity.state
+            if entity.before is None:
+                entity.before = (machine.balances(state), machine.due(state))
+                entity.dirty = True
+                touched.append((key, entity))
+            apply(state, event)
+            for account, asset, amount in postings(event):
+                sums = house.get(account)
+                if sums is None:
+                    sums = house[account] = {}
+                sums[asset] = sums.get(asset, 0) + amount
 
     def _prune(self, origin: str, inbox: dict[int, Verdict], low: int) -> None:
         """Forget what will not come again; a repeat from before must not take that back.

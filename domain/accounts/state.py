@@ -55,7 +55,7 @@ class Group(msgspec.Struct, array_like=True):
     prepared: list[bytes]
 
 
-class Customer(msgspec.Struct, array_like=True):
+class Customer(msgspec.Struct, array_like=True, gc=False):
     """All accounts of a customer; ``spent`` is, by currency, a day and what was sent on it.
 
     Who has never funded a brokerage, nor been issued anything, has none.
