@@ -348,7 +348,8 @@ class _Audit:
                 SELECT source AS account, -(amount + fee) AS amount FROM transfers
                 WHERE source IS NOT NULL AND status <> $1
                 UNION ALL
-                SELECT destination, credited FROM transfers WHERE status = $2
+                SELECT destination, credited FROM transfers
+                WHERE destination IS NOT NULL AND status = $2
             ) AS sides GROUP BY account""",
             int(TransferStatus.RETURNED),
             int(TransferStatus.COMPLETED),

@@ -82,7 +82,7 @@ class Draft:
         if (
             (quantity <= 0 and (quantity or budget <= 0 or order.type is not _MARKET))
             or quantity * terms.lot > ORDER_VALUE_MAX
-            or budget < 0
+            or (budget and (budget < 0 or order.type not in _MARKETS))
         ):
             code = _QUANTITY
         elif price < 0 or order.trigger < 0 or not (price or order.type in _MARKETS):
@@ -115,8 +115,6 @@ class Draft:
                 if not budget:
                     budget = min(most, worst) if worst else most
                 needed = (min(budget, worst) if worst else budget) * terms.unit
-            elif budget:
-                needed = min(budget, price * quantity) * terms.unit
             else:
                 needed = price * quantity * terms.unit
             covered = 0 < needed <= self.free_quote

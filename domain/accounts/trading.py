@@ -38,7 +38,7 @@ class OrderCode(StrEnum):
     """
 
     FILTER_QUANTITY = "filter_quantity"
-    """The quantity is not positive, or more than an order may be for."""
+    """The quantity is not positive, or too large, or a limit order has a budget."""
     FILTER_PRICE = "filter_price"
     """A price or trigger is missing or negative."""
     FILTER_NOTIONAL = "filter_notional"

@@ -23,6 +23,8 @@ from persistence.journal import Statement, to_datetime, to_microseconds
 KIND_TRANSFER: Final = 1
 KIND_BONUS: Final = 2
 KIND_HOLD: Final = 3
+KIND_FUNDING: Final = 4
+KIND_WITHDRAWAL: Final = 5
 
 _REPLY: Final = msgspec.msgpack.Decoder(cmd.Reply)
 _PENDING: Final = int(TransferStatus.PENDING)
@@ -61,6 +63,14 @@ SELECT id, 2, 2, NULL, account, NULL, account / 10000, amount, 0, currency, amou
     NULL, 'Welcome bonus', '', '', $1, $1, $2, $3
 FROM fence, unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::text[])
     AS t (id, account, amount, currency)"""
+
+_BROKERAGE: Final = f"""{_INSERT}
+SELECT id, kind, 2, source, destination, source / 10000, destination / 10000, amount, 0, currency,
+    amount, currency, NULL, reference, fingerprint, '', $1, $1, $2, $3
+FROM fence, unnest(
+    $4::uuid[], $5::smallint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[],
+    $11::bytea[])
+    AS t (id, kind, source, destination, amount, currency, reference, fingerprint)"""
 
 _COMPLETE: Final = """
 UPDATE transfers SET status = 2, completed_at = $2
@@ -108,6 +118,12 @@ SELECT id, fingerprint, reply, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, N
 FROM commands WHERE kind = 'accounts' AND id = ANY($1::uuid[])"""
 
 
+_WITHOUT_ROWS: Final = frozenset(
+    {ev.TransferDelivered, ev.OrdersPlaced, ev.OrdersWorked, ev.OrdersSettled, ev.TradeEnded}
+)
+"""Nothing that customers must read at once; orders and trades have a projector of their own."""
+
+
 class Slots(Protocol):
     """The slot of an entity's key."""
 
@@ -123,6 +139,7 @@ class _Transfers:
         self.bonuses: list[ev.BonusCredited] = []
         self.arrived: list[bytes] = []
         self.returned: dict[bytes, str] = {}
+        self.brokerage: list[ev.BrokerageFunded | ev.BrokerageWithdrawn] = []
 
     def send(self, event: ev.TransferSent) -> None:
         """Note a new transfer."""
@@ -147,6 +164,8 @@ class _Transfers:
             yield from self._inserted(statuses, at, stream, seq)
         if self.bonuses:
             yield self._bonuses(at, stream, seq)
+        if self.brokerage:
+            yield self._brokerage(at, stream, seq)
         if arrived:
             yield Statement(_COMPLETE, (list(map(UUID, arrived)), at))
         back = {transfer: reason for transfer, reason in returned.items() if transfer not in sent}
@@ -206,6 +225,25 @@ class _Transfers:
             ),
         )
 
+    def _brokerage(self, at: Any, stream: str, seq: int) -> Statement:
+        moved = [(event, type(event) is ev.BrokerageFunded) for event in self.brokerage]
+        return Statement(
+            _BROKERAGE,
+            (
+                at,
+                stream,
+                seq,
+                [UUID(event.transfer) for event, _ in moved],
+                [KIND_FUNDING if funds else KIND_WITHDRAWAL for _, funds in moved],
+                [event.account if funds else None for event, funds in moved],
+                [None if funds else event.account for event, funds in moved],
+                [event.amount for event, _ in moved],
+                [event.currency for event, _ in moved],
+                ["To the brokerage" if funds else "From the brokerage" for _, funds in moved],
+                [event.fingerprint for event, _ in moved],
+            ),
+        )
+
 
 class AccountsProjection:
     """What ``actors.durable`` asks of the accounts context's tables."""
@@ -223,7 +261,7 @@ class AccountsProjection:
             if row["reply"] is not None:
                 found[command_id] = (fingerprint, _REPLY.decode(row["reply"]))
             elif command_id not in found:
-                # A welcome bonus has a row too; what opened the customer is in ``commands``.
+                # What opened a customer, funded a brokerage or withdrew from it is in ``commands``.
                 found[command_id] = (fingerprint, _receipt(row))
         return found
 
@@ -245,7 +283,7 @@ class AccountsProjection:
         others: dict[type, list[Any]] = {}
         for key, event in events:
             kind = type(event)
-            if kind is ev.TransferDelivered:
+            if kind in _WITHOUT_ROWS:
                 continue
             if kind is ev.TransferReceived:
                 transfers.arrived.append(event.transfer)
@@ -257,6 +295,8 @@ class AccountsProjection:
                 transfers.returned[event.transfer] = event.reason
             elif kind is ev.BonusCredited:
                 transfers.bonuses.append(event)
+            elif kind is ev.BrokerageFunded or kind is ev.BrokerageWithdrawn:
+                transfers.brokerage.append(event)
             elif kind is ev.HoldReserved:
                 others.setdefault(kind, []).append((key, event))
             else:

@@ -12,14 +12,26 @@ import asyncpg
 import msgspec
 
 from domain.accounts.commands import TransferStatus
-from persistence.accounts.projection import KIND_BONUS, KIND_HOLD, KIND_TRANSFER
+from persistence.accounts.projection import (
+    KIND_BONUS,
+    KIND_FUNDING,
+    KIND_HOLD,
+    KIND_TRANSFER,
+    KIND_WITHDRAWAL,
+)
 from persistence.database import Connection as _Connection
 from persistence.database import Pool
 
 Connection = _Connection | Pool
 """Anything that a query can be put to."""
 
-_KINDS: Final = {KIND_TRANSFER: "transfer", KIND_BONUS: "bonus", KIND_HOLD: "hold"}
+_KINDS: Final = {
+    KIND_TRANSFER: "transfer",
+    KIND_BONUS: "bonus",
+    KIND_HOLD: "hold",
+    KIND_FUNDING: "funding",
+    KIND_WITHDRAWAL: "withdrawal",
+}
 
 
 class CursorInvalid(Exception):
@@ -47,14 +59,18 @@ class HistoryFilter(msgspec.Struct, frozen=True):
 
 
 class TransferRow(msgspec.Struct, frozen=True):
-    """One transfer as stored; ``source`` is ``None`` when the house paid."""
+    """One transfer as stored.
+
+    ``source`` is ``None`` when the house paid, and of what came from the brokerage;
+    ``destination`` of what went there.
+    """
 
     id: bytes
     kind: str
     source: int | None
-    destination: int
+    destination: int | None
     source_customer: int | None
-    destination_customer: int
+    destination_customer: int | None
     amount: int
     fee: int
     currency: str

@@ -95,14 +95,18 @@ class TransferBody(msgspec.Struct, gc=False, rename={"source": "from", "destinat
 
 
 class HistoryBody(msgspec.Struct, rename={"source": "from", "destination": "to"}):
-    """A transfer as one of its parties sees it. ``from`` is null when the house paid."""
+    """A transfer as one of its parties sees it.
+
+    ``from`` is null when the house paid, or the customer's brokerage; ``to`` is null when it went
+    to the brokerage. ``kind`` is transfer, bonus, hold, funding or withdrawal.
+    """
 
     id: str
     kind: str
     direction: str
     status: str
     source: str | None
-    destination: str
+    destination: str | None
     amount: str
     fee: str
     currency: str
@@ -268,7 +272,7 @@ def history_body(row: TransferRow, user: int) -> HistoryBody:
         row.direction(user),
         STATUS_NAMES[row.status],
         None if row.source is None else str(row.source),
-        str(row.destination),
+        None if row.destination is None else str(row.destination),
         format_amount(amount, currency),
         format_amount(row.fee if sent else 0, currency),
         currency,

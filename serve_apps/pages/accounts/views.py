@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from domain.accounts import events as ev
+from domain.accounts.brokerage_funds import units_of
 from domain.accounts.commands import AccountStatus, AccountView, TransferStatus
 from domain.accounts.numbers import customer_of
 from domain.accounts.state import postings
@@ -19,6 +20,8 @@ from serve_apps.accounts import microseconds
 from serve_apps.services import Services
 
 HOUSE: Final = "Kontor"
+BROKERAGE: Final = "Brokerage"
+BROKERAGE_KINDS: Final = ("funding", "withdrawal")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -72,6 +75,7 @@ def entry(row: TransferRow, user: int, names: Mapping[int, str]) -> Entry:
     converts = row.currency != row.credited_currency
     counterparty: int | None = row.source if direction == "in" else row.destination
     if direction == "in":
+        assert row.destination is not None
         change, currency, account = row.credited, row.credited_currency, row.destination
     else:
         assert row.source is not None
@@ -79,6 +83,8 @@ def entry(row: TransferRow, user: int, names: Mapping[int, str]) -> Entry:
     if direction == "own":
         change = row.amount
         title = f"{row.currency} to {row.credited_currency}" if converts else "Between own accounts"
+    elif row.kind in BROKERAGE_KINDS:
+        title = BROKERAGE
     elif counterparty is None:
         title = HOUSE
     else:
@@ -134,6 +140,20 @@ def booked(row: TransferRow, user: int) -> list[Posting]:
     sender's business.
     """
     found: list[Posting] = []
+    if row.kind == "funding":
+        assert row.source is not None
+        quantity = units_of(row.amount, row.currency)
+        funded = ev.BrokerageFunded(
+            row.id, b"", row.source, row.currency, row.amount, quantity, microseconds(row.at)
+        )
+        return _in_currency(postings(funded))
+    assert row.destination is not None
+    if row.kind == "withdrawal":
+        quantity = units_of(row.amount, row.currency)
+        withdrawn = ev.BrokerageWithdrawn(
+            row.id, b"", row.destination, row.currency, row.amount, quantity, microseconds(row.at)
+        )
+        return _in_currency(postings(withdrawn))
     if row.kind == "bonus":
         bonus = ev.BonusCredited(row.id, row.destination, row.currency, row.amount)
         return list(postings(bonus))
@@ -152,3 +172,8 @@ def booked(row: TransferRow, user: int) -> list[Posting]:
     elif row.status == TransferStatus.RETURNED and row.source_customer == user:
         found += [Posting(each.account, each.asset, -each.amount) for each in found]
     return found
+
+
+def _in_currency(found: Iterable[Posting]) -> list[Posting]:
+    """The postings in minor units; those of the brokerage's own books are in others."""
+    return [posting for posting in found if posting.asset in CURRENCIES]
