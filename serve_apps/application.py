@@ -26,6 +26,8 @@ from serve_apps import identity
 from serve_apps.access_log import AccessLog
 from serve_apps.api.routes import routes as api_routes
 from serve_apps.api.routing import Answer, respond
+from serve_apps.exchange.errors import failure
+from serve_apps.exchange.mount import PREFIXES, Exchange
 from serve_apps.live import Live
 from serve_apps.pages.errors import error_page
 from serve_apps.pages.routes import routes as page_routes
@@ -69,6 +71,7 @@ class Application:
     def __init__(self, services: Services) -> None:
         self.services = services
         self._live = Live(services)
+        self._exchange = Exchange(services)
         self._router = Router(
             [
                 *api_routes(services),
@@ -94,13 +97,15 @@ class Application:
         elif kind == "http":
             await self._http(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            await self._exchange.websocket(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         given_id, length = _read_front(scope)
         request_id = given_id or secrets.token_hex(8).encode()
-        is_api = scope["path"].startswith("/api/")
+        path = scope["path"]
+        is_exchange = path.startswith(PREFIXES)
+        is_api = is_exchange or path.startswith("/api/")
         extra = self._api_headers if is_api else self._page_headers
         status = 0
 
@@ -122,7 +127,10 @@ class Application:
         try:
             if length is not None and length > self._body_size_max:
                 raise HTTPException(413)
-            await self._router(scope, bounded, send_front)
+            if is_exchange:
+                await self._exchange.rest(scope, bounded, send_front)
+            else:
+                await self._router(scope, bounded, send_front)
         except HTTPException as error:
             if status:
                 raise
@@ -160,6 +168,10 @@ class Application:
         status: int,
         headers: Mapping[str, str] | None,
     ) -> None:
+        if scope["path"].startswith(PREFIXES):
+            answer = Answer(failure(status).body, status)
+            await respond(scope, send, answer)
+            return
         if scope["path"].startswith("/api/"):
             code = _CODES.get(status, "internal_error")
             given = [
@@ -189,6 +201,7 @@ class Application:
             if self._log_access:
                 self._access_log.open()
             await self.services.open(JOBS)
+            await self._exchange.start()
             await self._live.start()
         except Exception as error:
             log.exception("not_started")
@@ -198,6 +211,7 @@ class Application:
         await receive()
         try:
             await self._live.stop()
+            await self._exchange.stop()
             await self.services.close()
             await self._access_log.close()
         except Exception as error:

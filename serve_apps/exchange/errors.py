@@ -92,6 +92,15 @@ def unavailable() -> Refused:
     return Refused(-1001, "Internal error; unable to process your request. Please try again.", 503)
 
 
+def failure(status: int) -> Refused:
+    """What went wrong before a request was understood, or was not foreseen at all."""
+    if status == 413:
+        return Refused(-1101, "Too many parameters sent for this endpoint.", status)
+    if status == 503:
+        return unavailable()
+    return Refused(-1000, "An unknown error occurred while processing the request.", status)
+
+
 _BALANCE: Final = "Account has insufficient balance for requested action."
 _CLOSED: Final = "Market is closed."
 _DUPLICATE: Final = "Duplicate order sent."

@@ -93,6 +93,7 @@ def parse(text: str, step: int) -> int | Rejection:
     return value
 
 
+@lru_cache(maxsize=65_536)
 def asset_text(amount: int) -> str:
     """Units with all eight decimals, as the dialect writes every number."""
     if amount < 0:

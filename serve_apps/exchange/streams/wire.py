@@ -30,8 +30,8 @@ EXTENSION: Final = "kontor.protocol"
 class Wire(Protocol):
     """One websocket, as those see it who have something to tell."""
 
-    def send(self, frames: bytes, payloads: Sequence[bytes]) -> None:
-        """Send ``payloads``, each as a text message; ``frames`` is them as bytes on the wire.
+    def send(self, frames: bytes, payloads: Sequence[bytes], *, binary: bool = False) -> None:
+        """Send ``payloads``, each as a message; ``frames`` is them as bytes on the wire.
 
         Never waits. Who is too far behind is cut off.
         """
@@ -44,14 +44,15 @@ class Wire(Protocol):
         """End what runs in the background."""
 
 
-def frame(payload: bytes) -> bytes:
-    """A text message as a server sends it: RFC 6455, section 5.2."""
+def frame(payload: bytes, *, binary: bool = False) -> bytes:
+    """A text or binary message as a server sends it: RFC 6455, section 5.2."""
     size = len(payload)
+    head = b"\x82" if binary else b"\x81"
     if size < 126:
-        return b"\x81" + bytes((size,)) + payload
+        return head + bytes((size,)) + payload
     if size < 65_536:
-        return b"\x81\x7e" + struct.pack("!H", size) + payload
-    return b"\x81\x7f" + struct.pack("!Q", size) + payload
+        return head + b"\x7e" + struct.pack("!H", size) + payload
+    return head + b"\x7f" + struct.pack("!Q", size) + payload
 
 
 def frames(payloads: Iterable[bytes]) -> bytes:
@@ -59,32 +60,38 @@ def frames(payloads: Iterable[bytes]) -> bytes:
     return b"".join([frame(payload) for payload in payloads])
 
 
-def wire_of(scope: Scope, send: Send, cut: Callable[[], object]) -> Wire:
-    """The wire of a websocket that has been accepted; ``cut`` ends its handler."""
+def wire_of(
+    scope: Scope, send: Send, cut: Callable[[], object], *, behind_max: int = BUFFER_MAX
+) -> Wire:
+    """The wire of a websocket that has been accepted; ``cut`` ends its handler.
+
+    ``behind_max`` is how many bytes the client may be behind.
+    """
     protocol: Any = scope.get("extensions", {}).get(EXTENSION) or getattr(send, "__self__", None)
     transport: Any = getattr(protocol, "transport", None)
     ours = getattr(protocol, "loop", None) is asyncio.get_running_loop()
     if ours and hasattr(protocol, "conn") and hasattr(transport, "get_write_buffer_size"):
         protocol.ping_timeout = PONG_WITHIN_S
-        return SharedWire(transport)
-    return QueuedWire(send, cut)
+        return SharedWire(transport, behind_max)
+    return QueuedWire(send, cut, behind_max)
 
 
 class SharedWire:
     """Straight to the transport."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_behind_max", "_transport")
 
-    def __init__(self, transport: asyncio.WriteTransport) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, behind_max: int = BUFFER_MAX) -> None:
         self._transport = transport
+        self._behind_max = behind_max
 
-    def send(self, frames: bytes, payloads: Sequence[bytes]) -> None:
+    def send(self, frames: bytes, payloads: Sequence[bytes], *, binary: bool = False) -> None:
         """Hand the frames to the transport; cut the connection when it holds too much."""
         transport = self._transport
         if transport.is_closing():
             return
         transport.write(frames)
-        if transport.get_write_buffer_size() > BUFFER_MAX:
+        if transport.get_write_buffer_size() > self._behind_max:
             transport.abort()
 
     @property
@@ -99,22 +106,25 @@ class SharedWire:
 class QueuedWire:
     """Through ASGI, by a task of its own."""
 
-    def __init__(self, send: Send, cut: Callable[[], object]) -> None:
+    def __init__(
+        self, send: Send, cut: Callable[[], object], behind_max: int = BUFFER_MAX
+    ) -> None:
+        self._behind_max = behind_max
         self._send = send
         self._cut = cut
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, bool]] = deque()
         self._size = 0
         self._wake = asyncio.Event()
         self._gone = False
         self._task: asyncio.Task[Any] = asyncio.create_task(self._pump())
 
-    def send(self, frames: bytes, payloads: Sequence[bytes]) -> None:
+    def send(self, frames: bytes, payloads: Sequence[bytes], *, binary: bool = False) -> None:
         """Queue the messages; cut the connection when too much waits."""
         if self._gone:
             return
-        self._queue.extend(payloads)
+        self._queue.extend((payload, binary) for payload in payloads)
         self._size += len(frames)
-        if self._size > BUFFER_MAX:
+        if self._size > self._behind_max:
             self._gone = True
             self._queue.clear()
             self._cut()
@@ -137,8 +147,11 @@ class QueuedWire:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    payload = self._queue.popleft()
-                    await self._send({"type": "websocket.send", "text": payload.decode()})
+                    payload, binary = self._queue.popleft()
+                    if binary:
+                        await self._send({"type": "websocket.send", "bytes": payload})
+                    else:
+                        await self._send({"type": "websocket.send", "text": payload.decode()})
                     self._size -= len(payload)
                 self._size = 0
         except (OSError, RuntimeError):
