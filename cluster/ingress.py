@@ -23,11 +23,19 @@ _UNWATCHED: Final = (b"x-request-disconnect-disabled", b"?1")
 _LOGGING: Final = {"enable_access_log": False, "log_level": "WARNING"}
 
 
+STREAMS: Final = ("/ws", "/stream")
+EXTENSION: Final = "kontor.protocol"
+"""As in ``serve_apps.exchange.streams.wire``, which would bring all of the application along."""
+
+
 class Unwatched:
     """Tells Serve not to watch whether the client goes away while its request is carried out.
 
     A payment goes on without whoever asked for it, and two tasks and a queue for each request are
-    saved. Websockets, which stay open for hours, are watched as ever.
+    saved. Websockets of the trading API watch themselves: so a client that sends faster than it is
+    answered is held up by its own connection, and not queued here without end. They also get the
+    server's protocol object, to send the same bytes to many (see
+    ``serve_apps.exchange.streams.wire``). All other websockets are watched as ever.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,6 +44,9 @@ class Unwatched:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["headers"].append(_UNWATCHED)
+        elif scope["type"] == "websocket" and scope["path"].startswith(STREAMS):
+            scope["headers"].append(_UNWATCHED)
+            scope["extensions"][EXTENSION] = getattr(send, "__self__", None)
         await self._app(scope, receive, send)
 
 

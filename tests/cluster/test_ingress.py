@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ray.serve._private.http_util import parse_disconnect_disabled_header
 from ray.serve._private.utils import call_function_from_import_path
 from starlette.types import Receive, Scope, Send
 
 from cluster.runtime import FLAGS
+from serve_apps.exchange.streams import wire
 
 
-async def _passed_on(scope: Scope) -> Scope:
+class Protocol:
+    """In place of the server's: what it sends with knows it."""
+
+    async def send(self, message: Any) -> None:
+        """Send nothing."""
+
+
+async def _passed_on(scope: Scope, send: Any = None) -> Scope:
     """What reaches the application behind what Serve is told to put before it."""
     passed: list[Scope] = []
 
@@ -23,7 +32,7 @@ async def _passed_on(scope: Scope) -> Scope:
         FLAGS["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     ):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-    await app(scope, None, None)
+    await app(scope, None, send)
     return passed[0]
 
 
@@ -34,6 +43,15 @@ async def test_serve_does_not_watch_whether_a_client_goes_away() -> None:
     assert parse_disconnect_disabled_header(dict(passed["headers"]))
 
 
-async def test_a_websocket_is_left_as_it_is() -> None:
-    passed = await _passed_on({"type": "websocket", "headers": []})
+async def test_a_websocket_of_a_page_is_left_as_it_is() -> None:
+    passed = await _passed_on({"type": "websocket", "path": "/socket.io/", "headers": []})
     assert passed["headers"] == []
+
+
+@pytest.mark.parametrize("path", ["/ws", "/ws/btcusd@trade", "/stream", "/ws-api/v3"])
+async def test_a_websocket_of_the_trading_api_reaches_the_servers_protocol(path: str) -> None:
+    protocol = Protocol()
+    scope: Scope = {"type": "websocket", "path": path, "headers": [], "extensions": {}}
+    passed = await _passed_on(scope, protocol.send)
+    assert parse_disconnect_disabled_header(dict(passed["headers"]))
+    assert passed["extensions"][wire.EXTENSION] is protocol

@@ -13,9 +13,11 @@ from starlette.types import Receive, Scope, Send
 from persistence.trading.catalogue import Instrument
 from serve_apps.exchange.streams.connection import Connection
 from serve_apps.exchange.streams.history import StoredHistory
+from serve_apps.exchange.streams.listener import listen
 from serve_apps.exchange.streams.market import Market
 from serve_apps.exchange.streams.users import Users
 from serve_apps.services import Services
+from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.streams")
 
@@ -52,7 +54,6 @@ class Streams:
         services = self._services
         listed = _Listed(services)
         self.market = Market(
-            connection=services.redis,
             books=services.books,
             catalogue=listed,
             history=StoredHistory(services.pool),
@@ -68,12 +69,14 @@ class Streams:
         services.market, services.user_streams = self.market, self.users
         await self.market.start()
         await self.users.start()
+        self._listening = asyncio.create_task(listen(services.redis, self.market))
 
     async def stop(self) -> None:
         """Let all connections go; they come back to another replica."""
         for connection in list(self._connections):
             connection.cut()
         await asyncio.sleep(0)
+        await end_tasks([self._listening])
         await self.users.stop()
         await self.market.stop()
 

@@ -3,22 +3,20 @@
 REST reads and streams of a replica come from the same copies. What is lost on the way is known by
 the numbers of the batches, within a second by the heartbeats, and closed by reading the book
 again; while Redis, or a book's publisher, cannot be heard, followed books are read twice a second.
-May use Redis, the books' client and the history.
+May use the books' client
+and the history; ``listener`` brings what is published.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-import redis.asyncio
 import structlog
-from redis.exceptions import RedisError
 
-from actors.marketdata import CHANNEL, BookChanges, MarketBatch, TimedTrade, decode_batch
+from actors.marketdata import BookChanges, MarketBatch, TimedTrade
 from domain.durable import Unavailable
 from domain.trading.commands import BookView, OrdersView, ReadBook, ReadOrders
 from persistence.database import OUTAGES
@@ -43,7 +41,6 @@ L3_S: Final = 0.25
 HOLE_GRACE_S: Final = 0.3
 HOLE_MAX_S: Final = 8.0
 SEED_S: Final = 3.0
-BACK_OFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 DAYS_BACK: Final = 32 * DAY
 
 
@@ -111,7 +108,6 @@ class Market:
     def __init__(
         self,
         *,
-        connection: redis.asyncio.Redis,
         books: Books,
         catalogue: Catalogue,
         history: History,
@@ -119,7 +115,6 @@ class Market:
         secret: bytes,
     ) -> None:
         self._secret = secret
-        self._redis = connection
         self._books = books
         self._catalogue = catalogue
         self._history = history
@@ -132,12 +127,12 @@ class Market:
         self._reads = asyncio.Semaphore(READS_MAX)
         self._work: dict[str, asyncio.Task[None]] = {}
         self._hearing = False
+        self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Follow all markets that are listed, and those that will be."""
         self._tasks = [
-            asyncio.create_task(self._listen()),
             asyncio.create_task(self._tick()),
             asyncio.create_task(self._poll()),
         ]
@@ -249,39 +244,15 @@ class Market:
 
     # -- listening ------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
-        failures = 0
-        while True:
-            try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(CHANNEL)
-                    await channel.get_message(timeout=1.0)
-                    failures = 0
-                    self._hearing = True
-                    self._doubt(self.boards)
-                    while True:
-                        message = await channel.get_message(timeout=30.0)
-                        if message is not None:
-                            self._receive(message["data"])
-            except (RedisError, OSError) as error:
-                pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
-                failures += 1
-                log.warning("market_channel_lost", error=repr(error), retry_in_s=pause_s)
-                await asyncio.sleep(pause_s)
-            finally:
-                self._hearing = False
-
-    def _receive(self, data: bytes) -> None:
-        try:
-            batch = decode_batch(data)
-        except msgspec.DecodeError as error:
-            log.warning("market_message_unreadable", error=str(error))
-            return
-        self.receive(batch)
+    def hearing(self, hears: bool) -> None:
+        """Whether what is published reaches this replica from now on."""
+        self._hearing = hears
+        if hears:
+            self._doubt(self.boards)
 
     def receive(self, batch: MarketBatch) -> None:
         """Take what somebody has published."""
-        now = time.monotonic()
+        now = self._loop.time()
         source = self._sources.get(batch.source)
         if source is None:
             self._sources[batch.source] = _Source(batch.sequence, now)
@@ -317,7 +288,7 @@ class Market:
         if not self._hearing:
             return False
         source = self._sources.get(board.feed.source)
-        return source is None or time.monotonic() - source.heard_at < SILENT_S
+        return source is None or self._loop.time() - source.heard_at < SILENT_S
 
     # -- reading --------------------------------------------------------------------------
 
@@ -376,7 +347,7 @@ class Market:
 
     async def _mend(self, board: Board) -> None:
         """Bring the trades that were lost, from the history; the projector may be behind."""
-        feed, begun = board.feed, time.monotonic()
+        feed, begun = board.feed, self._loop.time()
         await asyncio.sleep(HOLE_GRACE_S)
         while (hole := feed.hole) is not None:
             try:
@@ -389,8 +360,8 @@ class Market:
             new = feed.fill(trades)
             if new:
                 board.tell_trades(new)
-                begun = time.monotonic()
-            elif time.monotonic() - begun > HOLE_MAX_S:
+                begun = self._loop.time()
+            elif self._loop.time() - begun > HOLE_MAX_S:
                 log.error("trades_missing", symbol=feed.symbol, first=hole[0], last=hole[1])
                 board.tell_trades(feed.skip_hole())
             else:
@@ -409,7 +380,7 @@ class Market:
             await asyncio.shield(task)
 
     async def _seed(self, board: Board) -> None:
-        feed, tape, begun = board.feed, board.tape, time.monotonic()
+        feed, tape, begun = board.feed, board.tape, self._loop.time()
         await self._current(feed.symbol)
         symbol, target = feed.symbol, feed.last_trade
         while True:
@@ -422,7 +393,7 @@ class Market:
                 log.warning("candle_history_away", symbol=symbol, error=repr(error))
                 minutes, days = (), ()
             newest = minutes or days
-            late = time.monotonic() - begun > SEED_S
+            late = self._loop.time() - begun > SEED_S
             if late or not target or (newest and newest[-1].last >= target):
                 break
             await asyncio.sleep(RETRY_S)
@@ -472,7 +443,7 @@ class Market:
         """A source that has fallen silent, and was followed by a new one, has ended."""
         newest = max((source.since for source in self._sources.values()), default=0.0)
         for number, source in list(self._sources.items()):
-            if time.monotonic() - source.heard_at > SILENT_S and newest > source.heard_at:
+            if self._loop.time() - source.heard_at > SILENT_S and newest > source.heard_at:
                 del self._sources[number]
 
     async def _read_orders(self, board: Board) -> None:

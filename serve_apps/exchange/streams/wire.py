@@ -106,9 +106,7 @@ class SharedWire:
 class QueuedWire:
     """Through ASGI, by a task of its own."""
 
-    def __init__(
-        self, send: Send, cut: Callable[[], object], behind_max: int = BUFFER_MAX
-    ) -> None:
+    def __init__(self, send: Send, cut: Callable[[], object], behind_max: int = BUFFER_MAX) -> None:
         self._behind_max = behind_max
         self._send = send
         self._cut = cut
