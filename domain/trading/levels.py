@@ -14,33 +14,54 @@ EMPTY_MAX: Final = 64
 """So many empty levels are always worth keeping: prices come back."""
 
 
+class Conditions:
+    """What most orders do not have."""
+
+    __slots__ = ("budget", "display", "expires_at", "self_trade", "trigger")
+
+    def __init__(
+        self, trigger: int, display: int, self_trade: int, expires_at: int, budget: int
+    ) -> None:
+        self.trigger: int = trigger
+        self.display: int = display
+        self.self_trade: int = self_trade
+        self.expires_at: int = expires_at
+        self.budget: int = budget
+
+
+PLAIN: Final = Conditions(0, 0, 0, 0, 0)
+"""The conditions of most orders, shared by them."""
+
+
 class Order:
     """An order that is in the book or on its way into it."""
 
     __slots__ = (
-        "budget",
-        "display",
-        "expires_at",
+        "conditions",
         "filled",
         "id",
-        "ladder",
         "level",
         "next",
         "previous",
         "price",
         "quantity",
         "quote",
-        "self_trade",
         "sequence",
         "side",
         "time_in_force",
-        "trigger",
         "type",
         "visible",
     )
 
     def __init__(
-        self, number: int, side: int, kind: int, time_in_force: int, price: int, quantity: int
+        self,
+        number: int,
+        side: int,
+        kind: int,
+        time_in_force: int,
+        price: int,
+        quantity: int,
+        conditions: Conditions,
     ) -> None:
         self.id: int = number
         self.side: int = side
@@ -48,17 +69,12 @@ class Order:
         self.time_in_force: int = time_in_force
         self.price: int = price
         self.quantity: int = quantity
+        self.conditions: Conditions = conditions
         self.filled: int = 0
         self.quote: int = 0
         self.visible: int = 0
-        self.display: int = 0
-        self.trigger: int = 0
-        self.self_trade: int = 0
-        self.expires_at: int = 0
-        self.budget: int = 0
         self.sequence: int = 0
         self.level: Level | None = None
-        self.ladder: Ladder | None = None
         self.previous: Order | None = None
         self.next: Order | None = None
 
@@ -67,12 +83,25 @@ class Level:
     """The orders at one price, first come first.
 
     ``quantity`` is what others see, ``total`` includes what icebergs hide, and ``told`` is the
-    quantity that was last reported as a change.
+    quantity that was last reported as a change. ``touched`` levels are in the ladder's list of
+    those to be reported, ``listed`` ones in its list of prices.
     """
 
-    __slots__ = ("first", "key", "last", "listed", "price", "quantity", "told", "total", "touched")
+    __slots__ = (
+        "first",
+        "key",
+        "ladder",
+        "last",
+        "listed",
+        "price",
+        "quantity",
+        "told",
+        "total",
+        "touched",
+    )
 
-    def __init__(self, price: int, key: int) -> None:
+    def __init__(self, ladder: Ladder, price: int, key: int) -> None:
+        self.ladder: Ladder = ladder
         self.price: int = price
         self.key: int = key
         self.quantity: int = 0
@@ -83,6 +112,47 @@ class Level:
         self.touched: bool = False
         self.told: int = 0
 
+    def append(self, order: Order) -> None:
+        """Put an order at the end of the queue."""
+        last = self.last
+        order.previous = last
+        order.next = None
+        if last is None:
+            self.first = order
+        else:
+            last.next = order
+        self.last = order
+
+    def unlink(self, order: Order) -> None:
+        """Take an order out of the queue, wherever it stands."""
+        before, after = order.previous, order.next
+        if before is None:
+            self.first = after
+        else:
+            before.next = after
+        if after is None:
+            self.last = before
+        else:
+            after.previous = before
+
+    def reduce(self, order: Order, total: int, visible: int) -> None:
+        """Take off what was traded or given up of an order that stays: in all, and visibly."""
+        self.quantity -= visible
+        self.total -= total
+        order.visible -= visible
+        if not self.touched:
+            self.ladder.touch(self)
+
+    def refill(self, order: Order) -> None:
+        """Show the next part of an iceberg, at the end of the queue."""
+        left = order.quantity - order.filled
+        display = order.conditions.display
+        order.visible = display if 0 < display < left else left
+        self.quantity += order.visible
+        if self.last is not order:
+            self.unlink(order)
+            self.append(order)
+
 
 class Ladder:
     """One side: levels by price. ``sign`` is 1 where the highest price is best, else -1.
@@ -90,94 +160,57 @@ class Ladder:
     The key of a price is ``sign * price``: the best level is always the one with the largest key.
     """
 
-    __slots__ = ("_empty", "_keys", "_levels", "_touched", "sign")
+    __slots__ = ("_empty", "_keys", "_levels", "_top", "_touched", "sign")
 
     def __init__(self, sign: int) -> None:
         self.sign: int = sign
         self._levels: dict[int, Level] = {}
         self._keys: list[int] = []
         """Keys of the levels that are listed, ascending: the best one is the last."""
+        self._top: Level | None = None
+        """The last one of those; it may be empty."""
         self._empty: int = 0
         """How many of those that are listed are empty."""
         self._touched: list[Level] = []
 
     def best(self) -> Level | None:
         """The best level that has orders."""
-        keys = self._keys
-        while keys:
-            level = self._levels[keys[-1]]
-            if level.first is not None:
-                return level
-            keys.pop()
-            level.listed = False
-            self._empty -= 1
-            if not level.touched:
-                del self._levels[level.key]
-        return None
+        top = self._top
+        if top is None or top.first is not None:
+            return top
+        return self._next_best()
 
     def add(self, order: Order, price: int) -> None:
         """Put an order at the end of the queue at ``price``."""
         key = price * self.sign
         level = self._levels.get(key)
         if level is None:
-            level = Level(price, key)
+            level = Level(self, price, key)
             self._levels[key] = level
         if not level.listed:
-            level.listed = True
-            keys = self._keys
-            if keys and key < keys[-1]:
-                insort(keys, key)
-            else:
-                keys.append(key)
+            self._list(level)
         elif level.first is None:
             self._empty -= 1
-        order.ladder = self
         order.level = level
-        self._append(level, order)
+        level.append(order)
         level.quantity += order.visible
         level.total += order.quantity - order.filled
         if not level.touched:
-            self._touch(level)
+            self.touch(level)
 
     def remove(self, order: Order) -> None:
         """Take an order out, wherever it stands in its queue."""
         level = order.level
         assert level is not None
-        self._unlink(level, order)
-        order.level = None
-        order.ladder = None
+        level.unlink(order)
         level.quantity -= order.visible
         level.total -= order.quantity - order.filled
         if not level.touched:
-            self._touch(level)
+            self.touch(level)
         if level.first is None:
             self._empty += 1
             if self._empty > EMPTY_MAX and self._empty * 2 > len(self._keys):
                 self._sweep()
-
-    def reduce(self, order: Order, total: int, visible: int) -> None:
-        """Take off what was traded, decremented or amended away of an order that stays.
-
-        To be called before the order's own quantities are changed, but for ``visible``.
-        """
-        level = order.level
-        assert level is not None
-        level.quantity -= visible
-        level.total -= total
-        order.visible -= visible
-        if not level.touched:
-            self._touch(level)
-
-    def refill(self, order: Order) -> None:
-        """Show the next slice of an iceberg, at the end of the queue."""
-        level = order.level
-        assert level is not None
-        left = order.quantity - order.filled
-        order.visible = order.display if order.display < left else left
-        level.quantity += order.visible
-        if level.last is not order:
-            self._unlink(level, order)
-            self._append(level, order)
 
     def levels(self, limit: int) -> list[Level]:
         """The ``limit`` best levels that have orders, best first."""
@@ -190,47 +223,50 @@ class Ladder:
                 result.append(level)
         return result
 
-    def drain(self) -> list[tuple[int, int]]:
-        """Price and quantity of each level that others see otherwise than when last drained."""
+    def drain(self, side: int) -> list[tuple[int, int, int]]:
+        """Side, price and quantity of each level that others see otherwise than last time."""
         changed: list[tuple[int, int, int]] = []
-        for level in self._touched:
+        touched = self._touched
+        if len(touched) > 1:
+            touched.sort(key=_rank)
+        for level in touched:
             level.touched = False
             if level.quantity != level.told:
                 level.told = level.quantity
-                changed.append((-level.key, level.price, level.quantity))
+                changed.append((side, level.price, level.quantity))
             if not level.listed:
                 del self._levels[level.key]
-        self._touched.clear()
-        if len(changed) > 1:
-            changed.sort()
-        return [(price, quantity) for _, price, quantity in changed]
+        touched.clear()
+        return changed
 
-    def _touch(self, level: Level) -> None:
+    def touch(self, level: Level) -> None:
+        """Others may see ``level`` otherwise from now on."""
         level.touched = True
         self._touched.append(level)
 
-    def _append(self, level: Level, order: Order) -> None:
-        last = level.last
-        order.previous = last
-        order.next = None
-        if last is None:
-            level.first = order
+    def _list(self, level: Level) -> None:
+        level.listed = True
+        keys, key = self._keys, level.key
+        if not keys or key > keys[-1]:
+            keys.append(key)
+            self._top = level
         else:
-            last.next = order
-        level.last = order
+            insort(keys, key)
 
-    def _unlink(self, level: Level, order: Order) -> None:
-        before, after = order.previous, order.next
-        if before is None:
-            level.first = after
-        else:
-            before.next = after
-        if after is None:
-            level.last = before
-        else:
-            after.previous = before
-        order.previous = None
-        order.next = None
+    def _next_best(self) -> Level | None:
+        keys = self._keys
+        while keys:
+            level = self._levels[keys[-1]]
+            if level.first is not None:
+                self._top = level
+                return level
+            keys.pop()
+            level.listed = False
+            self._empty -= 1
+            if not level.touched:
+                del self._levels[level.key]
+        self._top = None
+        return None
 
     def _sweep(self) -> None:
         """Forget the empty levels."""
@@ -245,3 +281,8 @@ class Ladder:
                 del self._levels[key]
         self._keys = keys
         self._empty = 0
+        self._top = self._levels[keys[-1]] if keys else None
+
+
+def _rank(level: Level) -> int:
+    return -level.key
