@@ -7,13 +7,14 @@ is not here: see ``serve_apps.trading`` and ``serve_apps.exchange``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from domain.accounts.codes import Code
 from domain.accounts.trading import (
+    BalanceView,
     BrokerageReply,
     BrokerageView,
     FundBrokerage,
@@ -23,12 +24,44 @@ from domain.accounts.trading import (
     WithdrawBrokerage,
 )
 from domain.durable import Rejection, Unavailable
-from domain.money import AmountError, parse_amount
-from domain.orders import UNIT_EXPONENT
-from serve_apps.accounts import call, command_id, fingerprint, overview, own_account, refuse
+from domain.money import CURRENCIES, RATE_SCALE, AmountError, parse_amount
+from domain.orders import UNIT, UNIT_EXPONENT
+from persistence.trading.catalogue import Instrument
+from serve_apps.accounts import (
+    call,
+    command_id,
+    fingerprint,
+    microseconds,
+    overview,
+    own_account,
+    refuse,
+)
 from serve_apps.services import Services
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """An asset that somebody has. ``price`` is the last one, in ticks of ``instrument``.
+
+    ``value`` is in units of the portfolio's currency, ``None`` while there is no price; ``share``
+    is in tenths of a per cent.
+    """
+
+    balance: BalanceView
+    instrument: Instrument | None
+    price: int
+    value: int | None
+    share: int = 0
+
+
+class Portfolio(msgspec.Struct, frozen=True):
+    """What everything is worth in ``base``, in units; ``total`` leaves out what has no price."""
+
+    base: str
+    total: int
+    holdings: list[Holding]
+    unpriced: bool
 
 
 def units_text(quantity: int) -> str:
@@ -58,6 +91,47 @@ async def view(
     if isinstance(reply, BrokerageView | Rejection | Unavailable):
         return reply
     raise TypeError(f"unexpected reply {reply!r}")
+
+
+async def portfolio(services: Services, found: BrokerageView, base: str) -> Portfolio:
+    """What everything is worth at last prices and middle rates, rounded down; dearest first."""
+    now = microseconds(services.now())
+    listed = services.catalogue.all()
+    holdings = [
+        await _holding(services, listed, balance, base, now)
+        for balance in found.balances
+        if balance.total
+    ]
+    total = sum(holding.value or 0 for holding in holdings)
+    if total:
+        holdings = [
+            msgspec.structs.replace(each, share=(each.value or 0) * 1_000 // total)
+            for each in holdings
+        ]
+    holdings.sort(key=lambda each: (-(each.value or 0), each.balance.asset))
+    return Portfolio(base, total, holdings, any(each.value is None for each in holdings))
+
+
+async def _holding(
+    services: Services, listed: Sequence[Instrument], balance: BalanceView, base: str, now: int
+) -> Holding:
+    asset = balance.asset
+    if asset in CURRENCIES:
+        rate = services.rates.mid(asset, base, now)
+        worth = None if rate is None else balance.total * rate // RATE_SCALE
+        return Holding(balance, None, 0, worth)
+    fitting = sorted(
+        (each for each in listed if each.base == asset and each.quote in CURRENCIES),
+        key=lambda each: (each.quote != base, each.symbol),
+    )
+    for instrument in fitting:
+        ticker = await services.market.ticker(instrument.symbol)
+        rate = services.rates.mid(instrument.quote, base, now)
+        if ticker is None or not ticker.last or rate is None:
+            continue
+        worth = balance.total * ticker.last * instrument.tick // UNIT
+        return Holding(balance, instrument, ticker.last, worth * rate // RATE_SCALE)
+    return Holding(balance, fitting[0] if fitting else None, 0, None)
 
 
 async def fund(

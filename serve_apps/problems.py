@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from domain.accounts.codes import Code
+from domain.accounts.trading import OrderCode
 from domain.durable import Rejection
 from domain.identity import IdentityCode
 
@@ -75,6 +76,17 @@ STATUS: Final[dict[str, int]] = {
     Code.TOO_MANY_ACCOUNTS: 409,
     Code.TOO_MANY_HOLDS: 409,
     Code.LINKED_FAILED: 409,
+    Code.ASSET_INVALID: 422,
+    # Orders, as far as the customer's side refuses them
+    OrderCode.FILTER_QUANTITY: 422,
+    OrderCode.FILTER_PRICE: 422,
+    OrderCode.FILTER_NOTIONAL: 422,
+    OrderCode.CLIENT_ID_INVALID: 422,
+    OrderCode.DUPLICATE_CLIENT_ID: 409,
+    OrderCode.TOO_MANY_ORDERS: 409,
+    OrderCode.UNKNOWN_ORDER: 404,
+    OrderCode.NOT_ATTEMPTED: 409,
+    OrderCode.INSUFFICIENT_BALANCE: 409,
 }
 """Code to HTTP status. A code that is missing here is a bug that a test names."""
 
@@ -135,6 +147,16 @@ SENTENCES: Final[dict[str, str]] = {
     Code.TOO_MANY_ACCOUNTS: "You have opened as many accounts as one may.",
     Code.TOO_MANY_HOLDS: "You have as many active holds as one may.",
     Code.LINKED_FAILED: "Another transfer of the same linked group was refused.",
+    Code.ASSET_INVALID: "An asset has a name of 2 to 10 capitals and digits, no currency's.",
+    OrderCode.FILTER_QUANTITY: "The quantity is not one that this instrument allows.",
+    OrderCode.FILTER_PRICE: "The price is missing, or not one that this instrument allows.",
+    OrderCode.FILTER_NOTIONAL: "The order is worth less, or more, than this instrument allows.",
+    OrderCode.CLIENT_ID_INVALID: "An order id of your own has at most 36 printable characters.",
+    OrderCode.DUPLICATE_CLIENT_ID: "You have used this order id before.",
+    OrderCode.TOO_MANY_ORDERS: "You have as many open orders as one may.",
+    OrderCode.UNKNOWN_ORDER: "You have no such open order.",
+    OrderCode.NOT_ATTEMPTED: "Not placed, because what it was to follow was refused.",
+    OrderCode.INSUFFICIENT_BALANCE: "Less is available than the order could cost.",
 }
 """Code to a sentence for people."""
 

@@ -88,6 +88,37 @@ QUOTE: Final[dict[str, Any]] = {
     "fee": "0.00",
     "credited": "8.58",
 }
+_BALANCE: Final[dict[str, Any]] = {
+    "asset": "USD",
+    "total": "250.00000000",
+    "held": "100.00000000",
+    "available": "150.00000000",
+}
+BROKERAGE_MOVE: Final[dict[str, Any]] = {
+    "id": "7fa4c2d19be0438896a5d3f2e1c0b987",
+    "account": _ACCOUNT,
+    "amount": "50.00",
+    "currency": "USD",
+    "balance": _BALANCE,
+    "at": _AT,
+}
+BROKERAGE: Final[dict[str, Any]] = {
+    "base": "USD",
+    "total": "1250.00000000",
+    "open_orders": 1,
+    "balances": [
+        {
+            "asset": "BTC",
+            "total": "0.01000000",
+            "held": "0.00000000",
+            "available": "0.01000000",
+            "symbol": "BTCUSD",
+            "price": "100000.00000000",
+            "value": "1000.00000000",
+        },
+        {**_BALANCE, "symbol": None, "price": None, "value": "250.00000000"},
+    ],
+}
 BATCH: Final[dict[str, Any]] = {
     "transfers": [
         {"id": "payroll-11-001", "from": _ACCOUNT, "to": _OTHER, "amount": "1200.00"},

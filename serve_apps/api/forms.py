@@ -61,6 +61,13 @@ class HoldPostForm(Form):
     ] = True
 
 
+class BrokerageForm(Form):
+    """Money to be moved between a current account and the brokerage."""
+
+    account: Annotated[str, Field(description="Own account number")]
+    amount: Annotated[str, Field(description="Decimal string of the account's currency")]
+
+
 class QuoteForm(Form):
     """Two currencies or accounts, and an amount to see fee and result for."""
 

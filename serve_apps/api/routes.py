@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
-from serve_apps.api import accounts, identity, operations, transfers
+from serve_apps.api import accounts, brokerage, identity, operations, transfers
 from serve_apps.api.openapi import Documentation, description
 from serve_apps.api.routing import Operation, make_routes
 from serve_apps.services import Services
@@ -15,6 +15,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *transfers.OPERATIONS,
     *identity.OPERATIONS,
     *accounts.OPERATIONS,
+    *brokerage.OPERATIONS,
     *operations.OPERATIONS,
 )
 """The busiest first, as routes are tried in this order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ CENTS = 10**6
 async def site(pool: Pool) -> AsyncIterator[Site]:
     """One customer with money."""
     async with running_site(pool) as site:
-        site.people = site.customers("accounts/0", 1)
+        site.people = tuple(site.customers("accounts/0", 1))
         await site.open(*site.people)
         yield site
     report = await check(pool)
@@ -55,7 +56,7 @@ async def test_what_goes_there_and_back_is_in_the_history(site: Site) -> None:
 async def test_answers_are_remembered_for_ever(site: Site) -> None:
     (alice,) = site.people
     account = account_number(alice, 0)
-    asked = [
+    asked: list[Any] = [
         tr.FundBrokerage(site.id(), b"f", account, 70_00),
         tr.IssueAsset(site.id(), b"i", alice, "KTRA", 5),
         tr.WithdrawBrokerage(site.id(), b"w", account, 20_00),

@@ -171,6 +171,7 @@ class BrokerageModel(RuleBasedStateMachine):
                 if report.code != "duplicate_client_id":
                     assert report.side is action.side
             elif not report.code:
+                assert not isinstance(action, tr.CancelAll)
                 assert action.ref in {0, report.ref}
                 assert action.client in {"", report.client}
 
