@@ -31,6 +31,7 @@ from persistence.database import DatabaseUnavailable, Pool, open_pool
 
 if TYPE_CHECKING:
     from actors.durable.supervisor import Supervisor
+    from actors.projecting import ProjectorKeeper
     from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.platform")
@@ -263,8 +264,10 @@ class Platform:
     # -- while it runs --------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Restart servers that die and supervise the partitions, until cancelled."""
-        await asyncio.gather(self._watch_servers(), self._supervise())
+        """Restart servers that die and supervise all actors, until cancelled."""
+        await asyncio.gather(
+            self._watch_servers(), self._supervise(), self._projector_keeper().run()
+        )
 
     async def _watch_servers(self) -> None:
         """Start servers that died, again and again: a full disk may have room later."""
@@ -296,6 +299,22 @@ class Platform:
                 await asyncio.sleep(1)
             else:
                 await asyncio.gather(*(supervisor.run() for supervisor in self._supervisors(pool)))
+
+    def _projector_keeper(self) -> ProjectorKeeper:
+        from actors.projecting import ProjectorKeeper
+        from persistence.supervision import note
+
+        assert self.config is not None
+        url = self.config.database_url
+
+        async def tell(event: str, what: str) -> None:
+            pool = await open_pool(url, name="kontor platform", size_max=1)
+            try:
+                await note(pool, event, what)
+            finally:
+                await pool.close()
+
+        return ProjectorKeeper(url, runtime.NAMESPACE, tell)
 
     # -- stop -----------------------------------------------------------------------------
 
@@ -340,7 +359,10 @@ class Platform:
         hosts = [RayHosts(kind.recipe, runtime.NAMESPACE) for kind in self._kinds()]
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * _PARTITION_STOP_S):
-                await asyncio.gather(*(of.end_all(_PARTITION_STOP_S) for of in hosts))
+                await asyncio.gather(
+                    self._projector_keeper().end(),
+                    *(of.end_all(_PARTITION_STOP_S) for of in hosts),
+                )
 
 
 def app_config(
