@@ -15,7 +15,7 @@ import msgspec
 from domain.accounts.trading import BrokerageView, OrderReport, ReadBrokerage
 from domain.durable import Rejection, Unavailable
 from domain.orders import OrderStatus, Side
-from persistence.trading import queries
+from persistence.trading import history
 from serve_apps.exchange import errors, orders, reports
 from serve_apps.exchange import parameters as p
 from serve_apps.exchange.calls import Call
@@ -118,13 +118,10 @@ async def _find(desk: Desk, user: int, symbol: str, ref: int, client: str) -> Or
     for report in (*view.orders, *view.recent):
         if report.symbol == symbol and (report.ref == ref if ref else report.client == client):
             return report
-    pool = desk.services.pool
-    found: OrderReport | None
-    if ref:
-        found = await queries.order(pool, user, ref)
-    else:
-        found = await queries.order_by_client(pool, user, symbol, client)
-    return found if found is not None and found.symbol == symbol else None
+    row = await history.order(
+        desk.services.pool, user, ref=ref, client="" if ref else client, symbol=symbol
+    )
+    return None if row is None or row.report.code else row.report
 
 
 async def open_orders(desk: Desk, call: Call) -> Any:
@@ -148,7 +145,7 @@ async def all_orders(desk: Desk, call: Call) -> Any:
     limit = p.limit(params, LIMIT, LIMIT_MAX)
     view, rows = await asyncio.gather(
         read(desk, ReadBrokerage(call.user, symbol)),
-        queries.all_orders(
+        history.all_orders(
             desk.services.pool, call.user, symbol, from_ref=first, start=start, end=end,
             limit=limit,
         ),
@@ -175,7 +172,7 @@ async def own_trades(desk: Desk, call: Call) -> Any:
     """``myTrades``: from the history."""
     params = call.params
     instrument = desk.instrument(p.symbol(params))
-    rows = await queries.my_trades(
+    rows = await history.own_trades(
         desk.services.pool,
         call.user,
         instrument.symbol,
@@ -191,8 +188,8 @@ async def own_trades(desk: Desk, call: Call) -> Any:
         answers.append(
             OwnTrade(
                 instrument.symbol,
-                row.id,
-                row.order,
+                row.trade,
+                row.ref,
                 reports.NO_LIST,
                 asset_text(row.price * instrument.tick),
                 asset_text(row.quantity * instrument.lot),

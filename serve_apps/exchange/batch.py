@@ -264,8 +264,8 @@ def _orders_ticket(
                 answers.append(placed(report, instrument, reply.at, style))
             except Refused as error:
                 answers.append(error.body)
-        for index, error in refused.items():
-            answers.insert(index, error.body)
+        for index, refusal in refused.items():
+            answers.insert(index, refusal.body)
         return answers
 
     if not actions:

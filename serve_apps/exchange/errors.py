@@ -151,7 +151,7 @@ CANCEL: Final[dict[str, tuple[int, str]]] = {
 
 AMEND: Final[dict[str, tuple[int, str]]] = {
     "unknown_order": (-2013, "Order does not exist."),
-    "amend_increase": (-2038, "Order amend (quantity increase) is not supported."),
+    "amend_quantity": (-2038, "Order amend (quantity increase) is not supported."),
     "no_change": (-2038, "The requested action would change no state; rejecting"),
     "filter_quantity": PLACE["filter_quantity"],
     "filter_notional": PLACE["filter_notional"],

@@ -45,7 +45,7 @@ class ListenKeys:
             name = f"{_MINE}{customer}"
             if not await self._redis.set(name, key, nx=True, ex=LIFE_S):
                 known = await self._redis.get(name)
-                key = key if known is None else known.decode()
+                key = known.decode() if isinstance(known, bytes) else key
             await self._redis.set(name, key, ex=LIFE_S)
             await self._redis.set(_OWNER + key, customer, ex=LIFE_S)
         except (redis.exceptions.RedisError, OSError) as error:

@@ -150,7 +150,8 @@ def amend_order(desk: Desk, call: Call) -> Ticket:
     def finish(reply: TradeReply) -> Any:
         report = reply.reports[0]
         if report.code:
-            raise errors.amending(report.code)
+            same = report.code == "amend_quantity" and report.quantity == action.quantity
+            raise errors.amending("no_change" if same else report.code)
         return reports.amended(report, instrument, reply.at, reply.at, report.client)
 
     return Ticket(trade, finish)

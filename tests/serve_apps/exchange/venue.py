@@ -49,7 +49,7 @@ RULES = Rules(
     quote="USD",
     tick=UNIT // 100,
     lot=UNIT // 100_000,
-    notional_min=100 * 1_000,  # 1.00 USD: in ticks x lots, of a cent and of 0.00001 BTC
+    notional_min=10**7,  # 1.00 USD, as a tick x lot is 10^-7 USD
     quantity_max=10**8,
     price_max=10**8,
     orders_max=500,
@@ -59,9 +59,10 @@ RULES = Rules(
 ABOUT = About(InstrumentType.CRYPTO, "Bitcoin", "The first one.", maker=1_000, taker=2_000)
 
 
-def sign(secret: str, payload: str) -> str:
+def sign(secret: str, payload: str | bytes) -> str:
     """HMAC-SHA256 in hex."""
-    return hmac.new(secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
+    content = payload if isinstance(payload, bytes) else payload.encode()
+    return hmac.new(secret.encode(), content, hashlib.sha256).hexdigest()
 
 
 def now_ms() -> int:
