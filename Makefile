@@ -12,6 +12,7 @@ unexport VIRTUAL_ENV
 
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .venv-clients
 UV := $(BIN)/uv --quiet --no-progress
 
 .PHONY: help run test check e2e bench assets lock clean setup
@@ -22,7 +23,7 @@ help: ## what there is
 run: setup assets ## install, build and start the platform on http://localhost:8080
 	@exec $(BIN)/kontor up
 
-test: setup assets ## all tests but those in a browser
+test: setup assets $(CLIENTS)/.installed ## all tests but those in a browser
 	@$(BIN)/python -m pytest -m "not e2e" $(ARGS)
 
 check: setup ## lint, format, types and layers
@@ -46,9 +47,11 @@ lock: setup ## compile the lock files from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras $$options $(ARGS) --output-file requirements.lock
 	grep -E '^uv==' requirements.lock | cut -d' ' -f1 \
 	| $(UV) pip compile - $$options --output-file requirements-bootstrap.lock
+	$(UV) pip compile tests/serve_apps/exchange/clients/requirements.in $$options $(ARGS) \
+	    --output-file requirements-clients.lock
 
 clean: ## remove the environment and everything built; data in var/ stays
-	@rm -rf $(VENV) node_modules build serve_apps/pages/static *.egg-info
+	@rm -rf $(VENV) $(CLIENTS) node_modules build serve_apps/pages/static *.egg-info
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
 
 setup: $(VENV)/.installed
@@ -78,4 +81,12 @@ $(VENV)/.installed: $(VENV)/.bootstrapped requirements.lock pyproject.toml
 	$(UV) pip sync --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --no-build-isolation --no-deps --editable .
 	rm -rf build *.egg-info
+	touch $@
+
+# Trading clients of others, which the tests of the trading API drive from outside.
+$(CLIENTS)/.installed: requirements-clients.lock $(VENV)/.installed
+	@echo "setup: installing the trading clients that the tests use"
+	$(UV) venv --clear --python $(BIN)/python $(CLIENTS)
+	export VIRTUAL_ENV="$$PWD/$(CLIENTS)"
+	$(UV) pip sync --require-hashes --compile-bytecode requirements-clients.lock
 	touch $@
