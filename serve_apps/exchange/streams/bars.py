@@ -310,7 +310,7 @@ class Tape:
         joined: Bar | None = None
         for bars in (self._days, self._minutes):
             for bar in bars:
-                if bar.at < start or (joined is not None and bar.first <= joined.last):
+                if bar.at < start:
                     continue
                 if joined is None:
                     joined = msgspec.structs.replace(bar, at=start)

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from serve_apps.exchange.streams.board import Board
+from serve_apps.exchange.streams.market import Market
 from serve_apps.exchange.streams.topics import StreamName, Topic, parse
+from serve_apps.exchange.streams.users import Users
 from serve_apps.exchange.streams.wire import Wire, frame, wire_of
-
-if TYPE_CHECKING:
-    from serve_apps.exchange.streams import Streams
 
 STREAMS_MAX: Final = 1_024
 REQUESTS_PER_S: Final = 5.0
@@ -37,6 +36,22 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
 
+class Server(Protocol):
+    """What a connection works with."""
+
+    @property
+    def market(self) -> Market:
+        """All markets."""
+
+    @property
+    def users(self) -> Users:
+        """Customers' own events."""
+
+    @property
+    def customer_of(self) -> Callable[[str], Awaitable[int | None]]:
+        """Whose listen key it is."""
+
+
 class _Failed(Exception):
     """A request is answered with an error."""
 
@@ -49,7 +64,7 @@ class _Failed(Exception):
 class Connection:
     """Follows streams for one client."""
 
-    def __init__(self, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, streams: Server, scope: Scope, receive: Receive, send: Send) -> None:
         self._streams = streams
         self._scope = scope
         self._receive = receive
