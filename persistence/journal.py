@@ -123,7 +123,7 @@ WITH fence AS MATERIALIZED (
     SELECT $1, $2, $3, $4, $5, $6, $7 FROM fence
 )"""
 _HEAD_PARAMETERS: Final = 7
-_SAVE_MAX: Final = 2_000
+_COPY_MAX: Final = 4_000
 _composed: dict[tuple[str, ...], str] = {}
 
 
@@ -209,9 +209,13 @@ class Journal:
         released = await self.pool.fetchval(
             _RELEASE,
             *self._row_arguments(row),
-            *self._checkpoint_arguments(
-                Checkpoint(row.seq, row.hash, release.checkpoint), release.snapshots
-            ),
+            release.checkpoint,
+            zlib.crc32(release.checkpoint),
+            self.kind,
+            [key for key, _, _ in release.snapshots],
+            [slot for _, slot, _ in release.snapshots],
+            [state for _, _, state in release.snapshots],
+            [zlib.crc32(state) for _, _, state in release.snapshots],
             release.to,
             release.slots,
             release.parcel,
@@ -290,16 +294,34 @@ class Journal:
         """Store a checkpoint with the (key, slot, state) of all entities changed since the last.
 
         One transaction, under the fence; in several statements, so that turns get their share of
-        the processor meanwhile.
+        the processor meanwhile. The states are copied beside the table and then merged into it:
+        half the work of an upsert.
         """
         async with self.pool.acquire() as connection, connection.transaction():
-            for start in range(0, max(1, len(snapshots)), _SAVE_MAX):
-                part = self._checkpoint_arguments(checkpoint, snapshots[start : start + _SAVE_MAX])
-                saved = await connection.fetchval(
-                    _SAVE, self.stream, checkpoint.seq, self.epoch, checkpoint.hash, *part
+            if snapshots:
+                await connection.execute(_CHANGED)
+            for start in range(0, len(snapshots), _COPY_MAX):
+                await connection.copy_records_to_table(
+                    "changed",
+                    schema_name="pg_temp",
+                    records=[
+                        (key, slot, state, zlib.crc32(state))
+                        for key, slot, state in snapshots[start : start + _COPY_MAX]
+                    ],
                 )
-                if not saved:
-                    raise Fenced(self.stream)
+            saved = await connection.fetchval(
+                _SAVE,
+                self.stream,
+                checkpoint.seq,
+                self.epoch,
+                checkpoint.hash,
+                checkpoint.state,
+                zlib.crc32(checkpoint.state),
+            )
+            if not saved:
+                raise Fenced(self.stream)
+            if snapshots:
+                await connection.execute(_MERGE, self.kind)
 
     def _row_arguments(self, row: JournalRow) -> list[Any]:
         return [
@@ -312,51 +334,35 @@ class Journal:
             row.hash,
         ]
 
-    def _checkpoint_arguments(
-        self, checkpoint: Checkpoint, snapshots: Sequence[tuple[str, int, bytes]]
-    ) -> list[Any]:
-        return [
-            checkpoint.state,
-            zlib.crc32(checkpoint.state),
-            self.kind,
-            [key for key, _, _ in snapshots],
-            [slot for _, slot, _ in snapshots],
-            [state for _, _, state in snapshots],
-            [zlib.crc32(state) for _, _, state in snapshots],
-        ]
-
 
 _READ: Final = """
 SELECT stream, seq, epoch, at, entries, previous_hash, hash FROM journal
 WHERE stream = $1 AND seq > $2 ORDER BY seq LIMIT $3"""
 
-# $1 stream, $2 seq, $3 epoch and the row's hash come first; then state, crc, kind and the
-# snapshots' key, slot, state, crc.
-_CHECKPOINT: Final = """
+_SAVE: Final = """
+WITH fence AS MATERIALIZED (
+    SELECT 1 FROM streams WHERE stream = $1 AND epoch = $3 FOR SHARE
 ), head AS (
     INSERT INTO checkpoints (stream, seq, hash, state, crc)
-    SELECT $1, $2, {hash}, ${0}, ${1} FROM fence
+    SELECT $1, $2, $4, $5, $6 FROM fence
     ON CONFLICT (stream) DO UPDATE
     SET seq = excluded.seq, hash = excluded.hash, state = excluded.state, crc = excluded.crc
-), entities AS (
-    INSERT INTO snapshots (kind, key, slot, state, crc)
-    SELECT ${2}, e.key, e.slot, e.state, e.crc
-    FROM fence, unnest(${3}::text[], ${4}::smallint[], ${5}::bytea[], ${6}::bigint[])
-         AS e (key, slot, state, crc)
-    ON CONFLICT (kind, key) DO UPDATE
-    SET slot = excluded.slot, state = excluded.state, crc = excluded.crc
-"""
+) SELECT count(*) FROM fence"""
 
-_SAVE: Final = (
-    """
-WITH fence AS MATERIALIZED (
-    SELECT 1 FROM streams WHERE stream = $1 AND epoch = $3 FOR SHARE"""
-    + _CHECKPOINT.format(*range(5, 12), hash="$4")
-    + ") SELECT count(*) FROM fence"
-)
+# How many rows there are to merge differs from one checkpoint to the next, and so does the plan.
+_CHANGED: Final = """
+SET LOCAL plan_cache_mode = force_custom_plan;
+CREATE TEMPORARY TABLE IF NOT EXISTS changed (
+    key text, slot smallint, state bytea, crc bigint
+) ON COMMIT DELETE ROWS"""
 
-_RELEASE: Final = (
-    """
+_MERGE: Final = """
+MERGE INTO snapshots s USING pg_temp.changed c ON s.kind = $1 AND s.key = c.key
+WHEN MATCHED THEN UPDATE SET slot = c.slot, state = c.state, crc = c.crc
+WHEN NOT MATCHED THEN INSERT (kind, key, slot, state, crc)
+    VALUES ($1, c.key, c.slot, c.state, c.crc)"""
+
+_RELEASE: Final = """
 WITH wished AS MATERIALIZED (
     SELECT slot FROM slots
     WHERE kind = $10 AND slot = ANY($16::smallint[]) AND stream = $1 AND target = $15
@@ -366,9 +372,19 @@ WITH wished AS MATERIALIZED (
     AND (SELECT count(*) FROM wished) = cardinality($16::smallint[]) FOR SHARE
 ), journal_row AS (
     INSERT INTO journal (stream, seq, epoch, at, entries, previous_hash, hash)
-    SELECT $1, $2, $3, $4, $5, $6, $7 FROM fence"""
-    + _CHECKPOINT.format(*range(8, 15), hash="$7")
-    + """
+    SELECT $1, $2, $3, $4, $5, $6, $7 FROM fence
+), head AS (
+    INSERT INTO checkpoints (stream, seq, hash, state, crc)
+    SELECT $1, $2, $7, $8, $9 FROM fence
+    ON CONFLICT (stream) DO UPDATE
+    SET seq = excluded.seq, hash = excluded.hash, state = excluded.state, crc = excluded.crc
+), entities AS (
+    INSERT INTO snapshots (kind, key, slot, state, crc)
+    SELECT $10, e.key, e.slot, e.state, e.crc
+    FROM fence, unnest($11::text[], $12::smallint[], $13::bytea[], $14::bigint[])
+         AS e (key, slot, state, crc)
+    ON CONFLICT (kind, key) DO UPDATE
+    SET slot = excluded.slot, state = excluded.state, crc = excluded.crc
 ), moved AS (
     UPDATE slots SET stream = $15, target = NULL
     FROM fence WHERE kind = $10 AND slot = ANY($16::smallint[])
@@ -376,7 +392,6 @@ WITH wished AS MATERIALIZED (
     INSERT INTO handovers (origin, seq, stream, slots, state, crc, at)
     SELECT $1, $2, $15, $16, $17, $18, $4 FROM fence
 ) SELECT count(*) FROM fence"""
-)
 
 _HELD: Final = """
 SELECT slot FROM slots s WHERE kind = $1 AND stream = $2 AND NOT EXISTS (

@@ -26,7 +26,7 @@ from actors.durable.records import (
 )
 from actors.durable.routing import slot_of
 from domain.durable import Decision, Machine
-from persistence.journal import SLOTS_MAX
+from persistence.journal import SLOTS, SLOTS_MAX
 
 RECENT_MAX: Final = 50_000
 ENTITY_BYTES: Final = 2_000
@@ -336,11 +336,12 @@ class Memory:
     # -- rest -----------------------------------------------------------------------------
 
     def dirty(self) -> list[tuple[str, int, bytes]]:
-        """Key, slot and encoded state of each entity that changed since it was last asked."""
-        changed = []
+        """Key, slot of its hash and encoded state of each entity that changed since last time."""
+        changed, encode = [], self.codec.encode
         for key, entity in self.entities.items():
             if entity.dirty:
-                changed.append((key, slot_of(key), self.codec.encode(entity.state)))
+                shared = entity.slot if entity.slot < SLOTS else slot_of(key)
+                changed.append((key, shared, encode(entity.state)))
                 entity.dirty = False
         return changed
 

@@ -244,6 +244,23 @@ async def test_checkpoints_and_snapshots_replace_each_other(owner: Journal) -> N
     assert found == {"1": b"one", "2": b"two more", "3": b""}
 
 
+async def test_a_large_checkpoint_is_stored_whole(owner: Journal, pool: Pool) -> None:
+    other = Journal(pool, "books", "books/0")
+    await prepare_streams(pool, "books", 1)
+    await other.take_over()
+    await other.save(Checkpoint(1, bytes(32), b""), [("8", 8, b"a book")])
+    keys = [str(number) for number in range(10_000)]
+    first = {key: b"first " + key.encode() for key in keys[::2]}
+    await owner.save(Checkpoint(1, bytes(32), b""), [(k, 1, s) for k, s in first.items()])
+    assert await owner.snapshots(keys) == first
+    second = {key: b"second " + key.encode() for key in keys[5_000:]}
+    await owner.save(Checkpoint(2, bytes(32), b""), [(k, 2, s) for k, s in second.items()])
+    assert await owner.snapshots(keys) == first | second
+    slots = await pool.fetch("SELECT key, slot FROM snapshots WHERE kind = 'accounts'")
+    assert {row["key"] for row in slots if row["slot"] == 2} == set(second)
+    assert await other.snapshots(keys) == {"8": b"a book"}
+
+
 @pytest.mark.parametrize("byte", range(5))
 async def test_a_damaged_checkpoint_is_found(owner: Journal, pool: Pool, byte: int) -> None:
     await owner.save(Checkpoint(3, bytes(32), b"state"), [("7", 1, b"state")])
