@@ -1,8 +1,10 @@
 """Live connections of open pages: what happened to a customer's money shows at once.
 
 Partitions publish to Redis after their commit; each replica listens, as long as it has
-connections, and passes on what concerns them. Best effort: a page that misses something reads the
-truth when it reconnects. May use Redis and the sessions, and nothing of the pages.
+connections, and passes on what concerns them. What happens to orders and to the brokerage's funds
+comes from the streams' hub, as it does for trading programs. Best effort: a page that misses
+something reads the truth when it reconnects. May use Redis, the sessions and that hub, and nothing
+of the pages.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +34,24 @@ RECHECK_S: Final = 20.0
 LINGER_S: Final = 5.0
 """How long a replica goes on listening after its last page has gone; most are back at once."""
 SUBSCRIBE_S: Final = 1.0
+OWN_EVENTS_MAX: Final = 1_000
+"""Own events that wait to be sent to pages; beyond that pages read the truth when they look."""
 BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+_ORDER: Final = {
+    "symbol": "s",
+    "orderId": "i",
+    "clientOrderId": "c",
+    "side": "S",
+    "type": "o",
+    "status": "X",
+    "price": "p",
+    "origQty": "q",
+    "executedQty": "z",
+    "lastPrice": "L",
+    "lastQty": "l",
+}
+"""What pages are told of an order, and where it is in an execution report."""
 
 
 class Live:
@@ -41,6 +61,8 @@ class Live:
         self._services = services
         self._pages: dict[int, set[str]] = {}
         self._cookies: dict[str, tuple[int, str]] = {}
+        self._followed: dict[int, Callable[[], None]] = {}
+        self._own: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(OWN_EVENTS_MAX)
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = asyncio.Event()
         self._listening = asyncio.Event()
@@ -62,6 +84,7 @@ class Live:
         self._tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._recheck()),
+            asyncio.create_task(self._tell_own()),
         ]
 
     async def stop(self) -> None:
@@ -87,6 +110,7 @@ class Live:
             raise socketio.exceptions.ConnectionRefusedError("too_many_connections")
         pages.add(page)
         self._cookies[page] = (principal.user, cookie)
+        self._follow(principal.user)
         self._opened.set()
         # What happens from now on shall be heard; without Redis the page is let in all the same.
         with contextlib.suppress(TimeoutError):
@@ -101,6 +125,7 @@ class Live:
             pages.discard(page)
             if not pages:
                 del self._pages[user]
+                self._followed.pop(user, lambda: None)()
                 self._left_at = time.monotonic()
 
     async def _listen(self) -> None:
@@ -138,6 +163,26 @@ class Live:
             return
         for user, kind, payload in events:
             await self._server.emit(kind, payload, room=_room(user))
+
+    def _follow(self, user: int) -> None:
+        """Hear what happens to the customer's orders and funds, as long as a page is open."""
+
+        def deliver(event: bytes) -> None:
+            with contextlib.suppress(asyncio.QueueFull):
+                self._own.put_nowait((user, event))
+
+        if user not in self._followed:
+            self._followed[user] = self._services.user_streams.subscribe(user, deliver)
+
+    async def _tell_own(self) -> None:
+        while True:
+            user, data = await self._own.get()
+            event = msgspec.json.decode(data)
+            if event["e"] == "executionReport":
+                order = {name: str(event[key]) for name, key in _ORDER.items()}
+                await self._server.emit("order", order, room=_room(user))
+            else:
+                await self._server.emit("balance", {}, room=_room(user))
 
     async def _recheck(self) -> None:
         """End the connections of sessions that have ended meanwhile."""
