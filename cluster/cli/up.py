@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,6 +16,9 @@ from cluster import assets, demo
 from cluster.errors import Exit, StartError
 from cluster.platform import Platform
 from cluster.settings import Settings
+
+if TYPE_CHECKING:
+    from cluster.bot import Bot
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,9 +42,9 @@ def up(settings: Settings, *, with_demo: bool = True) -> None:
     with interruptible(platform, console):
         platform.start()
         _on_signals(_raise_stop)  # Ray puts a handler of its own in place
-        people = _demo_people(platform, settings) if with_demo else []
+        people, bot = _demo(platform, settings) if with_demo else ([], None)
         _show(console, platform, people, time.monotonic() - started)
-        asyncio.run(_run(platform))
+        asyncio.run(_run(platform, bot))
 
 
 @contextmanager
@@ -71,26 +75,39 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
     raise _StopRequested
 
 
-async def _run(platform: Platform) -> None:
-    """Watch over the platform until a signal comes."""
+async def _run(platform: Platform, bot: Bot | None) -> None:
+    """Watch over the platform, and let the bot trade, until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
     watching = asyncio.create_task(platform.watch())
     stopping = asyncio.create_task(stop.wait())
+    trading = None if bot is None else asyncio.create_task(bot.run())
     await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    tasks = [task for task in (watching, stopping, trading) if task is not None]
     if watching.done():
         stopping.cancel()
         await watching
-    watching.cancel()
-    await asyncio.gather(watching, stopping, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _demo_people(platform: Platform, settings: Settings) -> list[demo.Person]:
+def _demo(platform: Platform, settings: Settings) -> tuple[list[demo.Person], Bot | None]:
+    """In development mode: who can log in, and a market with a bot that trades in it."""
     if not settings.development or platform.config is None:
-        return []
-    return asyncio.run(demo.sign_up(platform.config))
+        return [], None
+    from cluster import demo_market  # brings an HTTP client along
+
+    config = platform.config
+
+    async def make() -> tuple[list[demo.Person], Bot | None]:
+        people = await demo.sign_up(config)
+        dealers = await demo_market.open_market(config)
+        return people, demo_market.make_bot(dealers, settings) if dealers else None
+
+    return asyncio.run(make())
 
 
 def _show(console: Console, platform: Platform, people: list[demo.Person], seconds: float) -> None:
