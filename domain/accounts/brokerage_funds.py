@@ -109,10 +109,10 @@ class FundsDecisions:
     def _cancel_after(
         self, state: Customer, command: tr.CancelAfter, now: int
     ) -> Decision | Rejection:
-        if not state.accounts:
-            return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
         if _SYMBOL.fullmatch(command.symbol) is None:
             return reject(Code.TEXT_INVALID)
+        if not state.accounts:
+            return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
         if command.at and not now < command.at <= now + DAY_US:
             return reject(Code.EXPIRY_INVALID, days_max=1)
         switches = {} if state.brokerage is None else state.brokerage.switches

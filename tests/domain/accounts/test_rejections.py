@@ -387,6 +387,7 @@ ELSEWHERE = {
     Code.TOO_MANY_DECIMALS: "reading amounts",
     Code.QUOTE_INVALID: "reading quotes",
     Code.LINKED_FAILED: "linked groups",
+    Code.ASSET_INVALID: "brokerages",
 }
 
 
