@@ -312,15 +312,17 @@ class Book(Resting):
 
     def _give(self, maker: Order, price: int, quantity: int) -> None:
         """Book a trade on the side of an order that rests."""
+        if maker.quantity - maker.filled == quantity:
+            self._leave(maker)
+            maker.filled += quantity
+            maker.quote += price * quantity
+            self._tell(maker, FILLED)
+            return
         level = maker.level
         assert level is not None
         level.reduce(maker, quantity, quantity)
         maker.filled += quantity
         maker.quote += price * quantity
-        if maker.filled == maker.quantity:
-            self._leave(maker)
-            self._tell(maker, FILLED)
-            return
         if not maker.visible:
             level.refill(maker)
         self._tell(maker, PARTIALLY_FILLED)
@@ -329,7 +331,7 @@ class Book(Resting):
         """Whether all of a fill-or-kill order would be filled. Changes nothing."""
         left = order.quantity if order.quantity else ANY
         budgeted, budget = order.conditions.budget > 0, order.conditions.budget
-        for level in self._other(order.side).levels(ANY):
+        for level in self._other(order.side).down():
             if level.key < bound:
                 return False
             supply, ends = level.total, False

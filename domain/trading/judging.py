@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from domain.trading.levels import Ladder, Level, Order
 from domain.trading.state import OrderState
 from domain.trading.values import (
@@ -95,7 +97,7 @@ def offered(level: Level, taker: Order) -> tuple[int, bool]:
 def queue(ladder: Ladder, limit: int = ANY) -> list[Order]:
     """Orders of the best levels, by priority."""
     result: list[Order] = []
-    for level in ladder.levels(limit):
+    for level in islice(ladder.down(), limit):
         order = level.first
         while order is not None:
             result.append(order)
@@ -105,7 +107,7 @@ def queue(ladder: Ladder, limit: int = ANY) -> list[Order]:
 
 def curve(ladder: Ladder) -> list[tuple[int, int]]:
     """Price and whole quantity of each level, best first."""
-    return [(level.price, level.total) for level in ladder.levels(ANY)]
+    return [(level.price, level.total) for level in ladder.down()]
 
 
 def row(order: Order) -> OrderState:

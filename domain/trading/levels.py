@@ -8,6 +8,7 @@ what is listed is empty. Plain typed Python that mypyc can compile; nothing here
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterator
 from typing import Final
 
 EMPTY_MAX: Final = 64
@@ -212,31 +213,26 @@ class Ladder:
             if self._empty > EMPTY_MAX and self._empty * 2 > len(self._keys):
                 self._sweep()
 
-    def levels(self, limit: int) -> list[Level]:
-        """The ``limit`` best levels that have orders, best first."""
-        result: list[Level] = []
+    def down(self) -> Iterator[Level]:
+        """The levels that have orders, best first."""
         index = len(self._keys)
-        while index and len(result) < limit:
+        while index:
             index -= 1
             level = self._levels[self._keys[index]]
             if level.first is not None:
-                result.append(level)
-        return result
+                yield level
 
     def drain(self, side: int) -> list[tuple[int, int, int]]:
         """Side, price and quantity of each level that others see otherwise than last time."""
         changed: list[tuple[int, int, int]] = []
-        touched = self._touched
-        if len(touched) > 1:
-            touched.sort(key=_rank)
-        for level in touched:
+        for level in self._touched:
             level.touched = False
             if level.quantity != level.told:
                 level.told = level.quantity
                 changed.append((side, level.price, level.quantity))
             if not level.listed:
                 del self._levels[level.key]
-        touched.clear()
+        self._touched.clear()
         return changed
 
     def touch(self, level: Level) -> None:
@@ -282,7 +278,3 @@ class Ladder:
         self._keys = keys
         self._empty = 0
         self._top = self._levels[keys[-1]] if keys else None
-
-
-def _rank(level: Level) -> int:
-    return -level.key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from heapq import heapify, heappush
+from itertools import islice
 
 import msgspec
 
@@ -121,8 +122,8 @@ class Resting:
     def depth(self, limit: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Price and visible quantity of the best levels of bids and asks."""
         return (
-            [(level.price, level.quantity) for level in self._bids.levels(limit)],
-            [(level.price, level.quantity) for level in self._asks.levels(limit)],
+            [(level.price, level.quantity) for level in islice(self._bids.down(), limit)],
+            [(level.price, level.quantity) for level in islice(self._asks.down(), limit)],
         )
 
     def orders(self, limit: int) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:

@@ -229,7 +229,7 @@ class NaiveBook:
             for side, price in self.told.keys() | shown.keys()
             if self.told.get((side, price)) != shown.get((side, price))
         ]
-        changed.sort(key=lambda level: (level[0], level[1] if level[0] == 2 else -level[1]))
+        changed.sort()
         self.told = shown
         self.update_id += len(changed)
         return trades, changes, changed
