@@ -485,6 +485,20 @@ def test_an_end_may_overtake_the_last_fills(bank: Floor) -> None:
     bank.prove_settled()
 
 
+def test_a_late_answer_does_not_take_a_reduction_back(bank: Floor) -> None:
+    order = limit(BUY, 100, 5, self_trade=SelfTrade.DECREMENT)
+    for command in (bank.order(CAROL, limit(SELL, 100, 8)), bank.order(CAROL, order)):
+        bank.put(command, deliver=False)
+        bank.match()
+    bank.settle(CAROL)
+    assert bank.has(CAROL, "BTC") == (10**8, 3 * LOT)
+    bank.answer(CAROL)
+    assert bank.has(CAROL, "BTC") == (10**8, 3 * LOT)
+    assert bank.brokerage(CAROL).orders[1].quantity == 3
+    bank.run()
+    bank.prove_settled()
+
+
 def test_fills_of_an_order_that_is_not_there_are_not_lost(bank: Floor) -> None:
     bank.say(ALICE, limit(BUY, 100, 5))
     bank.put(bank.order(BOB, limit(SELL, 100, 5)), deliver=False)
