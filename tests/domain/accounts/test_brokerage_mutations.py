@@ -15,7 +15,7 @@ from domain.accounts.brokerage_funds import FundsDecisions
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.placing import Draft, PlacingDecisions
 from domain.accounts.settling import SettlingDecisions
-from tests.domain.accounts import test_brokerage
+from tests.domain.accounts import test_brokerage, test_brokerage_trades
 from tests.domain.accounts.test_brokerage_model import BrokerageModel
 from tests.domain.accounts.test_brokerage_rejections import TABLES
 from tests.domain.accounts.test_mutations import _example, _row
@@ -213,9 +213,10 @@ def checks() -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"test_brokerage_rejections[{name}-{code}]", partial(_row, make, violate, code)
     for row in test_brokerage.REFUSED:
         yield f"test_brokerage[{row[0]}]", partial(_refused, row)
-    for name, function in inspect.getmembers(test_brokerage, inspect.isfunction):
-        if name.startswith("test_") and [*inspect.signature(function).parameters] == ["bank"]:
-            yield name, partial(_example, function, test_brokerage.make_bank)
+    for module in (test_brokerage, test_brokerage_trades):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if name.startswith("test_") and [*inspect.signature(function).parameters] == ["bank"]:
+                yield name, partial(_example, function, module.make_bank)
     bounds = settings(
         max_examples=150,
         stateful_step_count=50,
