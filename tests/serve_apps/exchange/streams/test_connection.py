@@ -198,6 +198,16 @@ async def test_a_connection_that_is_lost_is_forgotten(server: Server) -> None:
     assert server.market.markets == {}
 
 
+async def test_who_leaves_takes_nothing_from_the_others(server: Server) -> None:
+    path = "/ws/btcusd@trade/btcusd@depth@100ms"
+    async with talking(server, path) as stays:
+        async with talking(server, path):
+            pass
+        await until(lambda: len(server.connections) == 1)
+        server.change([(1, 98, 1)], TRADE)
+        assert {(await stays.next())["e"] for _ in range(2)} == {"trade", "depthUpdate"}
+
+
 async def test_own_events_over_a_listen_key(server: Server) -> None:
     async with (
         talking(server, f"/ws/{KEY}") as raw,
