@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.money import CURRENCIES, RATE_SCALE, format_amount
+from serve_apps.pages.exchange import figures
 from serve_apps.problems import sentence
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -30,6 +31,9 @@ NOTICES: Final[dict[str, str]] = {
     "closed": "The account is closed.",
     "renamed": "Your name is changed.",
     "revoked": "The session is ended.",
+    "funded": "The money is at the exchange.",
+    "withdrawn": "The money is back on your account.",
+    "key-revoked": "The key is revoked.",
     "logged-out": "You are logged out.",
 }
 """What ``?notice=`` may say; nothing else that stands in a URL is ever shown as a message."""
@@ -140,11 +144,23 @@ def make_environment(static_dir: str) -> jinja2.Environment:
         sentence=sentence,
         browser=browser_name,
         hex=bytes.hex,
+        price=figures.price,
+        quantity=figures.quantity,
+        quote_value=figures.value,
+        holding=figures.holding,
+        trimmed=figures.trimmed,
+        compact=figures.compact,
+        change=figures.percent,
+        rate_percent=figures.rate_percent,
     )
     environment.globals.update(
         CURRENCIES=CURRENCIES,
         STATUS_WORDS=STATUS_WORDS,
         ACCOUNT_WORDS=ACCOUNT_WORDS,
+        SIDE_WORDS=figures.SIDE_WORDS,
+        TYPE_WORDS=figures.TYPE_WORDS,
+        ORDER_WORDS=figures.ORDER_WORDS,
+        KIND_WORDS=figures.KIND_WORDS,
         version=static_version(static_dir),
     )
     return environment

@@ -12,7 +12,7 @@ from domain.durable import Rejection, Unavailable
 from domain.money import CURRENCIES
 from persistence.accounts import HistoryFilter
 from persistence.accounts import history as read_history
-from serve_apps import accounts
+from serve_apps import accounts, brokerage, trading
 from serve_apps.pages.accounts.views import entries, open_accounts, total
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.problems import sentence, status_of
@@ -44,10 +44,20 @@ async def _overview(visit: Visit) -> dict[str, Any]:
     if base not in CURRENCIES:
         base = visit.services.config.bonus_currency
     activity = await entries(visit.services, visit.user, page.rows)
+    exchange = await trading.view(visit.services, visit.user)
+    worth = await brokerage.portfolio(visit.services, exchange, base) if exchange else None
     if not isinstance(view, CustomerView):
-        return {"accounts": [], "closed": [], "total": None, "base": base, "activity": activity}
+        return {
+            "exchange": worth,
+            "accounts": [],
+            "closed": [],
+            "total": None,
+            "base": base,
+            "activity": activity,
+        }
     kept = open_accounts(view.accounts)
     return {
+        "exchange": worth,
         "accounts": kept,
         "closed": [a for a in view.accounts if a.status == AccountStatus.CLOSED],
         "total": total(visit.services, kept, base),

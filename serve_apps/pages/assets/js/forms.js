@@ -22,13 +22,19 @@ document.addEventListener("input", (event) => {
   document.getElementById(`${field.name}-note`)?.remove();
 });
 
-// Coming back with the back button finds the form usable again.
-addEventListener("pageshow", () => {
+// Coming back with the back button finds the form usable again, and so does an answer that
+// changes a part of the page.
+function release() {
   for (const form of document.querySelectorAll(".is-sending")) {
     form.classList.remove("is-sending");
     form.removeAttribute("aria-busy");
   }
+}
+addEventListener("pageshow", release);
+document.addEventListener("htmx:after:request", (event) => {
+  if (event.target.closest?.(".is-sending")) release();
 });
+document.addEventListener("htmx:error", release);
 
 // Menus close on Escape and on a click elsewhere.
 document.addEventListener("click", (event) => {

@@ -1,12 +1,28 @@
 // Transfers show on open pages when they arrive. The server says that something has happened; the
 // page then asks for the truth as it would on loading. After a lost connection it asks as well.
 import { io } from "../vendor/socket.io.esm.min.js";
+import { refreshDesk } from "./exchange/desk.js";
 import { toast } from "./toast.js";
 
 const home = document.body.dataset.live;
 
 function refresh() {
   document.body.dispatchEvent(new CustomEvent("live-refresh"));
+}
+
+function tellOfOrder(order) {
+  const done = Number(order.lastQty) > 0;
+  if (!done) return;
+  const verb = order.side === "BUY" ? "Bought" : "Sold";
+  toast(
+    `${verb} ${trimmed(order.lastQty)} ${order.symbol} at ${grouped(trimmed(order.lastPrice))}`,
+    order.status === "FILLED" ? "The order is filled" : "The order is partly filled",
+    `/trade/${order.symbol}`,
+  );
+}
+
+function trimmed(amount) {
+  return amount.includes(".") ? amount.replace(/\.?0+$/, "") : amount;
 }
 
 function light(state, words) {
@@ -27,7 +43,10 @@ if (home) {
   const socket = io({ transports: ["websocket"], reconnectionDelayMax: 10000 });
   socket.on("connect", () => {
     light("live", "Live");
-    if (known) refresh();
+    if (known) {
+      refresh();
+      refreshDesk();
+    }
     known = true;
   });
   socket.on("disconnect", (reason) => {
@@ -51,6 +70,14 @@ if (home) {
         `${home}transaction/${transfer.id}/`,
       );
     }
+  });
+  socket.on("order", (order) => {
+    refreshDesk();
+    tellOfOrder(order);
+  });
+  socket.on("balance", () => {
+    refreshDesk();
+    refresh();
   });
   // A page that comes back from the browser's memory may be old.
   addEventListener("pageshow", (event) => {

@@ -1,0 +1,1 @@
+"""Pages of the exchange: trading, instruments, portfolio, orders and fills, API keys."""
