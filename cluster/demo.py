@@ -26,7 +26,7 @@ class Person(NamedTuple):
 PEOPLE: Final = (
     Person("Ada Demo", "ada@example.com", "try-kontor-as-ada"),
     Person("Ben Demo", "ben@example.com", "try-kontor-as-ben"),
-    Person("Olga Demo", "olga@example.com", "try-kontor-as-olga", ("operator",)),
+    Person("Olga Demo", "olga@example.com", "try-kontor-as-olga", ("operator", "administrator")),
 )
 
 

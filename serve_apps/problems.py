@@ -15,6 +15,7 @@ from domain.accounts.codes import Code
 from domain.accounts.trading import OrderCode
 from domain.durable import Rejection
 from domain.identity import IdentityCode
+from domain.trading.rules import BookCode
 
 CONTENT_TYPE: Final = b"application/problem+json"
 
@@ -87,6 +88,13 @@ STATUS: Final[dict[str, int]] = {
     OrderCode.UNKNOWN_ORDER: 404,
     OrderCode.NOT_ATTEMPTED: 409,
     OrderCode.INSUFFICIENT_BALANCE: 409,
+    # Instruments
+    BookCode.SYMBOL_INVALID: 422,
+    BookCode.RULES_INVALID: 422,
+    BookCode.UNKNOWN_INSTRUMENT: 404,
+    BookCode.ALREADY_LISTED: 409,
+    BookCode.STATUS_INVALID: 409,
+    BookCode.TIME_INVALID: 422,
 }
 """Code to HTTP status. A code that is missing here is a bug that a test names."""
 
@@ -157,6 +165,12 @@ SENTENCES: Final[dict[str, str]] = {
     OrderCode.UNKNOWN_ORDER: "You have no such open order.",
     OrderCode.NOT_ATTEMPTED: "Not placed, because what it was to follow was refused.",
     OrderCode.INSUFFICIENT_BALANCE: "Less is available than the order could cost.",
+    BookCode.SYMBOL_INVALID: "Base and quote are two names of 2 to 10 capitals and digits.",
+    BookCode.RULES_INVALID: "A field of the listing cannot be read, or does not fit the others.",
+    BookCode.UNKNOWN_INSTRUMENT: "Nothing is listed under this symbol.",
+    BookCode.ALREADY_LISTED: "This symbol is or was an instrument's; it is never given again.",
+    BookCode.STATUS_INVALID: "The instrument is not in a state in which that can be done.",
+    BookCode.TIME_INVALID: "The time is not in the future.",
 }
 """Code to a sentence for people."""
 

@@ -12,6 +12,9 @@ from serve_apps.sessions import Principal
 OPERATOR: Final = "operator"
 """Sees how the platform runs."""
 
+ADMINISTRATOR: Final = "administrator"
+"""Lists instruments, halts, resumes and delists them."""
+
 
 def holds(principal: Principal | None, role: str) -> bool:
     """Whether somebody who makes a request holds a role."""

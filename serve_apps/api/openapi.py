@@ -34,6 +34,8 @@ _PATH_PARAMETERS: Final = {
     "transfer": ("A transfer's id", r"^[0-9a-f]{32}$"),
     "hold": ("A hold's id", r"^[0-9a-f]{32}$"),
     "session": ("A session's number", r"^[0-9]{1,18}$"),
+    "symbol": ("An instrument: base and quote, such as `BTCUSD`", r"^[A-Z0-9]{4,20}$"),
+    "order": ("An order's number", r"^[0-9]{1,18}$"),
 }
 
 _INTRODUCTION: Final = """\
@@ -146,8 +148,10 @@ def _responses(operation: Operation) -> dict[str, Any]:
         str(operation.status): {
             "description": "Done",
             "content": {
-                "application/json": {
-                    "schema": _ref(operation.answer),
+                operation.answer_type: {
+                    "schema": {"type": "string"}
+                    if operation.answer is str
+                    else _ref(operation.answer),
                     "example": operation.answer_example,
                 }
             },
@@ -188,7 +192,10 @@ def _ref(model: type) -> dict[str, str]:
 def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     """The schemas of all bodies and answers: msgspec's and pydantic's, side by side."""
     types = dict.fromkeys(
-        model for item in operations for model in (item.body, item.answer) if model is not None
+        model
+        for item in operations
+        for model in (item.body, item.answer)
+        if model is not None and model is not str
     )
     models = [model for model in types if issubclass(model, pydantic.BaseModel)]
     structs = [model for model in types if not issubclass(model, pydantic.BaseModel)]

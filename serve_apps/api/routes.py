@@ -6,7 +6,15 @@ from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
-from serve_apps.api import accounts, brokerage, identity, operations, transfers
+from serve_apps.api import (
+    accounts,
+    brokerage,
+    identity,
+    instruments,
+    operations,
+    trading,
+    transfers,
+)
 from serve_apps.api.openapi import Documentation, description
 from serve_apps.api.routing import Operation, make_routes
 from serve_apps.services import Services
@@ -16,6 +24,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *identity.OPERATIONS,
     *accounts.OPERATIONS,
     *brokerage.OPERATIONS,
+    *instruments.OPERATIONS,
+    *trading.OPERATIONS,
     *operations.OPERATIONS,
 )
 """The busiest first, as routes are tried in this order."""

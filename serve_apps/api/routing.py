@@ -131,6 +131,7 @@ class Operation:
     status: int = 200
     answer: Any = None
     answer_example: Any = None
+    answer_type: str = "application/json"
     key: KeyRule = "none"
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ async def test_only_roles_that_exist_are_granted(pool: Pool) -> None:
     await add(pool)
     with pytest.raises(roles.UnknownRole):
         await roles.grant(pool, USER, "emperor", "ann")
-    assert await roles.role_names(pool) == ["operator"]
+    assert await roles.role_names(pool) == ["administrator", "operator"]
 
 
 async def test_a_session_tells_the_roles_of_its_user(pool: Pool) -> None:

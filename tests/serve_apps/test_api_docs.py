@@ -38,7 +38,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda item: item.name)
 def test_examples_are_examples(operation: Operation) -> None:
     described = DOCUMENT["paths"][operation.path][operation.method.lower()]
-    success = described["responses"][str(operation.status)]["content"]["application/json"]
+    success = described["responses"][str(operation.status)]["content"][operation.answer_type]
     jsonschema.validate(success["example"], resolved(success["schema"]))
     msgspec.convert(operation.answer_example, operation.answer)
     if operation.body is None:
