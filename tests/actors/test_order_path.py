@@ -79,6 +79,7 @@ class Exchange:
                     async with asyncio.timeout(1):
                         (reply,) = await self.site.ask(command)
                 except (TimeoutError, KeyError):
+                    await asyncio.sleep(0.01)
                     continue
                 if not isinstance(reply, Unavailable):
                     return reply
