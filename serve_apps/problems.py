@@ -148,7 +148,7 @@ SENTENCES: Final[dict[str, str]] = {
     Code.AMOUNT_TOO_SMALL: "The amount converts to less than the smallest unit.",
     Code.HOLD_UNKNOWN: "No such hold is active.",
     Code.HOLD_EXCEEDED: "The hold does not hold that much any more.",
-    Code.EXPIRY_INVALID: "The hold would end in the past, or too far in the future.",
+    Code.EXPIRY_INVALID: "It would end in the past, or too far in the future.",
     Code.DAILY_LIMIT_EXCEEDED: "Your limit of the day for this currency would be passed.",
     Code.INSUFFICIENT_FUNDS: "Less is available than amount and fee need.",
     Code.ACCOUNT_NOT_EMPTY: "The account has a balance, a hold or a payment on its way.",

@@ -215,8 +215,8 @@ Command = (
 EntityMessage = Credit | PrepareCredit | ReleaseCredit | trading.PlaceLater | Work | Settle
 """What entities tell each other: customers, and order books."""
 
-Outcome = Worked | None
-"""What messages of customers are answered with, beside rejections."""
+Outcome = Worked | trading.TradeReply | None
+"""What messages of customers are answered with, beside rejections: by books, and by themselves."""
 
 
 class AccountView(_Wire, frozen=True):

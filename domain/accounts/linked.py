@@ -26,7 +26,9 @@ _STATE = msgspec.msgpack.Decoder(Customer)
 
 
 def copy_of(state: Customer) -> Customer:
-    """An independent copy, to try things on."""
+    """An independent copy, to try transfers on: without the brokerage, which may be large."""
+    if state.brokerage is not None:
+        state = msgspec.structs.replace(state, brokerage=None)
     return _STATE.decode(msgspec.msgpack.encode(state))
 
 

@@ -15,6 +15,7 @@ from domain.accounts import events as ev
 from domain.accounts import trading as tr
 from domain.accounts.brokerage import Brokerage, Order
 from domain.accounts.codes import Code
+from domain.accounts.guards import DAY_US
 from domain.accounts.policy import Policy
 from domain.accounts.reports import order_report, refused_place_report, unknown_order_report
 from domain.accounts.state import Customer
@@ -25,6 +26,8 @@ from domain.orders import BOOKS, Action, Amend, Cancel, OrderType, Place, Side, 
 REF_MAX: Final = 2**29
 """Numbers of a customer's orders are below it: with the customer's they make one for the book."""
 
+EXPIRY_MAX_US: Final = 3_650 * DAY_US
+
 _BUY: Final = Side.BUY
 _MARKET: Final = OrderType.MARKET
 _MARKETS: Final = frozenset({OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT})
@@ -32,6 +35,7 @@ _MARKETS: Final = frozenset({OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TA
 _QUANTITY: Final = OrderCode.FILTER_QUANTITY.value
 _PRICE: Final = OrderCode.FILTER_PRICE.value
 _NOTIONAL: Final = OrderCode.FILTER_NOTIONAL.value
+_EXPIRY: Final = OrderCode.EXPIRY_INVALID.value
 _CLIENT: Final = OrderCode.CLIENT_ID_INVALID.value
 _DUPLICATE: Final = OrderCode.DUPLICATE_CLIENT_ID.value
 _TOO_MANY: Final = OrderCode.TOO_MANY_ORDERS.value
@@ -83,14 +87,21 @@ class Draft:
             (quantity <= 0 and (quantity or budget <= 0 or order.type is not _MARKET))
             or quantity * terms.lot > ORDER_VALUE_MAX
             or (budget and (budget < 0 or order.type not in _MARKETS))
+            or (order.display and not 0 < order.display <= quantity)
         ):
             code = _QUANTITY
-        elif price < 0 or order.trigger < 0 or not (price or order.type in _MARKETS):
+        elif (
+            not 0 <= price <= ORDER_VALUE_MAX
+            or (order.trigger and not 0 < order.trigger <= ORDER_VALUE_MAX)
+            or not (price or order.type in _MARKETS)
+        ):
             code = _PRICE
         elif price * quantity * terms.unit > ORDER_VALUE_MAX or (
             budget and budget * terms.unit > ORDER_VALUE_MAX
         ):
             code = _NOTIONAL
+        elif order.expires_at and not self.now < order.expires_at <= self.now + EXPIRY_MAX_US:
+            code = _EXPIRY
         elif client and (len(client) > CLIENT_ID_MAX or not client.isprintable()):
             code = _CLIENT
         elif client and (client in self.brokerage.clients or client in self.drafted):

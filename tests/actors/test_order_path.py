@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.accounts import accounts_codec
 from actors.books import BooksCodec
 from actors.durable.local import LocalPartitions
 from actors.durable.options import Options
@@ -16,7 +17,7 @@ from domain.accounts import brokerage as br
 from domain.accounts import trading as tr
 from domain.accounts.numbers import account_number
 from domain.durable import Rejection, Unavailable
-from domain.orders import BOOKS, OrderStatus, Side
+from domain.orders import BOOKS, OrderStatus, Side, Worked
 from domain.trading import commands as books
 from domain.trading.machine import BooksMachine
 from domain.trading.rules import About, InstrumentType, Rules
@@ -237,3 +238,10 @@ async def test_a_dead_mans_switch_goes_off(exchange: Exchange) -> None:
     view = await site.call(tr.ReadBrokerage(exchange.seller), tr.BrokerageView)
     assert (view.orders, view.switches) == ((), ())
     assert [order.status for order in view.recent] == [OrderStatus.CANCELED] * 2
+
+
+def test_every_answer_to_a_message_can_be_read() -> None:
+    """Also a customer's own, where a message to oneself has left the turn."""
+    codec = accounts_codec()
+    for answer in (None, Worked(1, ()), tr.TradeReply(1, ())):
+        assert codec.decode_answer(codec.encode(answer)) == answer
