@@ -73,6 +73,9 @@ class Workspace(Memory):
         self._carry_out(turn, request.key, entity, decision)
         if decision.reply is not None:
             self._answer(turn, place, request.identities, decision.reply)
+        elif not request.identities:
+            # Nothing will ever answer it later: a wake, of which only the end is of interest.
+            turn.answers.append((*place, None))
 
     def turn_away(self, turn: Turn, request: Request) -> None:
         """Answer that the entity is not here any more."""

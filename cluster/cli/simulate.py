@@ -19,6 +19,9 @@ def simulate(
     ops: Annotated[int, typer.Option(help="Operations of each seed.", min=1)] = 2_000,
     seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes that work at it.", min=1)] = 2,
+    trading: Annotated[
+        bool, typer.Option("--trading", help="Customers trade instead of paying each other.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the platform in simulated worlds full of faults and hold it against a model.
@@ -42,7 +45,9 @@ def simulate(
         def progress(summary: Summary) -> None:
             bar.update(task, advance=1, note=f"{summary.turns} turns, {summary.faults} faults")
 
-        summary = simulate(seeds, ops, first=seed, workers=workers, progress=progress)
+        summary = simulate(
+            seeds, ops, first=seed, workers=workers, progress=progress, trading=trading
+        )
     took = time.monotonic() - started
     if as_json:
         show({**msgspec.to_builtins(summary), "seconds": round(took, 2)})

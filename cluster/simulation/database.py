@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, Protocol
 
 from actors.durable.routing import slot_of
+from cluster.simulation.kinds import ACCOUNTS, Kind
 from cluster.simulation.network import Place
 from cluster.simulation.store import Faults, MemoryJournal, MemoryProjection, Outage, Store
 from persistence.journal import Checkpoint, Corrupt, Fenced, JournalRow, Statement, WishChanged
@@ -36,6 +37,7 @@ class Witness(Protocol):
 class Database(Store):
     """The tables, with trouble for each stream by itself."""
 
+    kind: Kind = ACCOUNTS
     seed: int = 0
     trouble: dict[str, Faults] = field(default_factory=dict)
     away: dict[str, float] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class SimulatedJournal(MemoryJournal):
 
     def __init__(self, store: Database, stream: str, place: Place) -> None:
         super().__init__(store, stream)
+        self.kind = store.kind.name
         self.place = place
         self._random = store.random_of(stream).random
 
@@ -169,27 +172,39 @@ class SimulatedJournal(MemoryJournal):
         found = await super().snapshots(keys)
         for key, state in found.items():
             if zlib.crc32(state) != self.store.checksums[key]:
-                raise Corrupt(f"The snapshot of accounts {key} is damaged.")
+                raise Corrupt(f"The snapshot of {self.kind} {key} is damaged.")
         return found
 
 
 class Map:
     """A process's copy of the slot map, as old as its last ``load``."""
 
-    def __init__(self, journal: SimulatedJournal) -> None:
+    def __init__(self, journal: SimulatedJournal, stores: dict[str, Database]) -> None:
         self._journal = journal
+        self._stores = stores
+        self._others: dict[str, Map] = {}
         self._owners: dict[int, str] = {}
         self._private: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Read the map as it is now."""
+        """Read the map, and those of other kinds that were asked for, as they are now."""
         await self._journal._read()
-        store = self._journal.store
+        self._copy(self._journal.store)
+        for kind, other in self._others.items():
+            await self._journal._read()
+            other._copy(self._stores[kind])
+
+    def _copy(self, store: Database) -> None:
         self._owners = dict(store.owners)
         self._private = {k: s for k, (s, _) in store.private.items() if s in self._owners}
 
-    def owner(self, key: str, kind: str = "") -> str:
+    def owner(self, key: str, kind: str = "") -> str | None:
         """The stream that hosts the entity, as far as is known here."""
+        if kind:
+            other = self._others.get(kind)
+            if other is None:
+                other = self._others[kind] = Map(self._journal, {})
+            return other.owner(key) if other._owners else None
         return self._owners[self._private.get(key) or slot_of(key)]
 
 
@@ -197,7 +212,7 @@ class SimulatedProjection(MemoryProjection):
     """The accounts' tables over the same troubled way."""
 
     def __init__(self, journal: SimulatedJournal) -> None:
-        super().__init__(journal.store)
+        super().__init__(journal.store, journal.store.kind.decoder())
         self._journal = journal
 
     async def known(self, pool: Any, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:

@@ -12,7 +12,6 @@ from cluster.simulation.platform import Platform
 from cluster.simulation.trouble import spoil, verify
 from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus
-from domain.accounts.machine import AccountsMachine
 from persistence.journal import Corrupt, check_link
 
 _SAMPLES = 12
@@ -43,7 +42,7 @@ def as_stored(platform: Platform) -> None:
 def same_memory(platform: Platform, stream: str) -> None:
     """Full replay, snapshots plus tail, and what is in memory now are the same bytes."""
     database, codec, witness = platform.database, platform.codec, platform.witness
-    encode, machine = codec.encode, AccountsMachine(witness.policy)
+    encode, machine = codec.encode, platform.kind.machine()
     short = Workspace(machine, codec, lambda _: False)
     after = 0
     checkpoint = database.checkpoints.get(stream)

@@ -65,6 +65,8 @@ class Setup(msgspec.Struct, frozen=True):
     fails: float
     resets: float
     repeats: float
+    books: int = 0
+    """Partitions of order books; where there are some, customers trade and pay nobody."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -102,6 +104,29 @@ _KINDS: Final = {
 }
 """What is asked, and how often, of a hundred."""
 
+_TRADING: Final = {
+    "limit": 36,
+    "market": 8,
+    "maker": 5,
+    "stop": 5,
+    "batch": 6,
+    "cancel": 12,
+    "amend": 4,
+    "replace": 7,
+    "all": 1.5,
+    "switch": 1,
+    "fund": 1,
+    "withdraw": 2,
+    "view": 5,
+    "book": 1,
+    "again": 5,
+    "other": 1.5,
+    "halt": 0.4,
+    "resume": 1.5,
+    "auction": 0.6,
+}
+"""The same where customers trade."""
+
 _FAULTS: Final = {
     "crash": 14,
     "replace": 8,
@@ -128,8 +153,11 @@ _LANES: Final = 6
 _SECONDS_OF_2000: Final = 9.0
 
 
-def make(seed: int, ops: int, only: Sequence[str] = ()) -> Plan:
-    """The plan of a seed with ``ops`` operations; of all faults, or of some ``only``."""
+def make(seed: int, ops: int, only: Sequence[str] = (), *, trading: bool = False) -> Plan:
+    """The plan of a seed with ``ops`` operations; of all faults, or of some ``only``.
+
+    Customers pay each other, or are ``trading``.
+    """
     random = Random(f"plan {seed} {ops}")
     pick = random.choice
     setup = Setup(
@@ -148,12 +176,14 @@ def make(seed: int, ops: int, only: Sequence[str] = ()) -> Plan:
         fails=pick([0.0, 0.005, 0.01]),
         resets=pick([0.0, 0.01, 0.03]),
         repeats=pick([0.0, 0.05, 0.2]),
+        books=pick([1, 1, 2, 3]) if trading else 0,
     )
     return Plan(seed, setup, _batches(random, setup, ops), _faults(random, ops, only))
 
 
 def _batches(random: Random, setup: Setup, count: int) -> tuple[Batch, ...]:
-    kinds, weights = list(_KINDS), list(_KINDS.values())
+    asked = _TRADING if setup.books else _KINDS
+    kinds, weights = list(asked), list(asked.values())
     chosen = random.choices(kinds, weights, k=count)
     customers = setup.customers
     span = _SECONDS_OF_2000 * count / 2_000
@@ -165,7 +195,8 @@ def _batches(random: Random, setup: Setup, count: int) -> tuple[Batch, ...]:
         size = min(count - number, random.choice([1, 2, 4, 8, 12, 16, 24, 40]))
         ops = []
         for _ in range(size):
-            op = _op(random, customers, number, chosen[number], made, holds)
+            judge = _trading_op if setup.books else _op
+            op = judge(random, customers, number, chosen[number], made, holds)
             ops.append(op)
             made.append(op)
             if op.kind == "reserve":
@@ -200,6 +231,28 @@ def _op(
             return Op(number, "read", who)
         return Op(number, kind, of.who, 0, to, 0, amount, of.number, extra)
     return Op(number, kind, who, account, to, random.choice((0, 0, 0, 2)), amount, 0, extra)
+
+
+def _trading_op(
+    random: Random, customers: int, number: int, kind: str, made: list[Op], orders: list[Op]
+) -> Op:
+    who, symbol = int(customers * random.random() ** 1.5), random.choice((0, 0, 0, 1, 2))
+    amount, extra, of = random.randint(1, 4_000), random.getrandbits(24), 0
+    if kind in {"cancel", "amend", "replace"}:
+        # Mostly an order of late: it may still be on its way, or be traded at this moment.
+        if not orders:
+            return Op(number, "view", who)
+        order = orders[max(0, len(orders) - 1 - int(random.expovariate(0.1)))]
+        who, of = order.who, order.number
+    elif kind in {"again", "other"}:
+        if not made:
+            return Op(number, "view", who)
+        earlier = made[max(0, len(made) - 1 - int(random.expovariate(0.05)))]
+        who, of = earlier.who, earlier.number
+    op = Op(number, kind, who, symbol, 0, 0, amount, of, extra)
+    if kind in {"limit", "market", "maker", "stop", "batch", "replace"}:
+        orders.append(op)
+    return op
 
 
 def _earlier(random: Random, kind: str, made: list[Op]) -> Op | None:

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Protocol
 
-from actors.accounts import KIND, accounts_codec
 from actors.durable.channel import CALL, DELIVER, NUDGE, Channel, ChannelServer, Endpoint, NoAnswer
 from actors.durable.client import DurableClient
 from actors.durable.link import RequestLink
@@ -22,21 +21,14 @@ from actors.durable.partition import Partition
 from actors.durable.records import Shipment
 from actors.durable.routing import REQUEST_TIMEOUT_S
 from cluster.simulation.database import Database, Map, SimulatedJournal, SimulatedProjection
+from cluster.simulation.kinds import ACCOUNTS, POLICY, Kind
 from cluster.simulation.network import Network, Place
 from cluster.simulation.plan import Setup
 from cluster.simulation.store import Faults, Outage
 from cluster.simulation.witness import Witness
-from domain.accounts.machine import AccountsMachine
-from domain.accounts.policy import FeeRate, Policy
 
 START = 1_800_055_800_000_000
 """Half an hour before midnight UTC, so that a clock that jumps comes into another day."""
-
-POLICY = Policy(
-    fees={"USD": FeeRate(50, 10), "EUR": FeeRate(25, 0)},
-    daily_limits={"USD": 60_000},
-    holds_max=6,
-)
 _TICK_S = 0.5
 _NUDGE_TIMEOUT_S = 2.0
 
@@ -77,13 +69,13 @@ class Process(Place):
 
     async def _main(self) -> None:
         platform = self.platform
-        router = Map(self.journal)
+        router = Map(self.journal, platform.stores)
         await _insist(router)
         endpoint = await self.server.start(self.name)
         journal: Any = self.journal
         self.partition = WatchedPartition(
             journal=journal,
-            machine=AccountsMachine(POLICY),
+            machine=platform.kind.machine(),
             codec=self.codec,
             projection=SimulatedProjection(self.journal),
             deliver=self._deliver,
@@ -196,12 +188,13 @@ class Gateway(DurableClient, Place):
     """A process of the web server: the platform's own client over the simulated network."""
 
     def __init__(self, platform: Platform, index: int) -> None:
-        Place.__init__(self, f"gateway-{index}")
+        Place.__init__(self, f"{platform.kind.gateway}-{index}")
         nowhere: Any = None
-        DurableClient.__init__(self, nowhere, KIND, AccountsMachine(POLICY), platform.codec)
+        kind = platform.kind
+        DurableClient.__init__(self, nowhere, kind.name, kind.machine(), platform.codec)
         self._journal = SimulatedJournal(platform.database, self.name, self)
         self._platform = platform
-        self._slots = Map(self._journal)  # type: ignore[assignment]
+        self._slots = Map(self._journal, {})  # type: ignore[assignment]
 
     def _link(self, stream: str) -> RequestLink:
         link = self._links.get(stream)
@@ -217,19 +210,20 @@ class Gateway(DurableClient, Place):
 
 
 class Platform:
-    """All of it, from a setup and a seed."""
+    """All that one kind needs, from a setup and a seed; of several kinds, once ``joined``."""
 
-    def __init__(self, setup: Setup, seed: int) -> None:
+    def __init__(self, setup: Setup, seed: int, kind: Kind = ACCOUNTS) -> None:
         self.setup = setup
-        self.codec = accounts_codec()
-        streams = [f"{KIND}/{i}" for i in range(setup.partitions)]
-        self.database = Database(streams, Random(f"{seed}/database"), seed=seed)
+        self.kind = kind
+        self.codec = kind.codec()
+        count = setup.partitions if kind is ACCOUNTS else setup.books
+        streams = [f"{kind.name}/{i}" for i in range(count)]
+        self.database = Database(streams, Random(f"{seed}/database"), kind=kind, seed=seed)
         self.witness = Witness(self.database, self.codec, POLICY)
         self.database.witness = self.witness
         self.network = Network(Random(f"{seed}/network"))
-        self.network.current = self.serving
-        self.network.readdress = self._readdressed
-        asyncio.get_running_loop().net = self.network  # type: ignore[attr-defined]
+        self.together: dict[str, Platform] = {}
+        self.stores: dict[str, Database] = {}
         self.options = Options(
             checkpoint_interval_s=setup.checkpoint_interval_s,
             turn_items_max=setup.turn_items_max,
@@ -238,13 +232,39 @@ class Platform:
             leave_again_s=0.5,
             unsettled_max=setup.unsettled_max,
         )
+        self.first_key = "1000000001"
         self.clock_shift_s = 0.0
         self.processes: dict[str, list[Process]] = {}
         self.gateways = [Gateway(self, index) for index in range(setup.gateways)]
-        for gateway in self.gateways:
-            self.network.places[gateway.name] = gateway
         self._started = 0
         self.trouble: Watcher | None = None
+        self.joined()
+
+    def joined(self, *others: Platform) -> None:
+        """Bring these together over the network of this one."""
+        network = self.network
+        together = {platform.kind.name: platform for platform in (self, *others)}
+        for platform in together.values():
+            platform.network, platform.together = network, together
+            platform.stores = {name: each.database for name, each in together.items()}
+            for gateway in platform.gateways:
+                network.places[gateway.name] = gateway
+        network.current = lambda stream: self.home(stream).serving(stream)
+        network.readdress = lambda stream, kind, body: self.home(stream)._readdressed(
+            stream, kind, body
+        )
+        asyncio.get_running_loop().net = network  # type: ignore[attr-defined]
+
+    def home(self, stream: str) -> Platform:
+        """Where a stream of any kind runs."""
+        return self.together[stream.partition("/")[0]]
+
+    @property
+    def places(self) -> list[str]:
+        """Everybody on the network: streams and gateways of all kinds."""
+        platforms = self.together.values()
+        streams = [stream for platform in platforms for stream in platform.streams]
+        return streams + [g.name for platform in platforms for g in platform.gateways]
 
     # -- processes ------------------------------------------------------------------------
 
@@ -307,7 +327,7 @@ class Platform:
                 await read()
             except Outage as error:
                 raise NoAnswer(str(error)) from error
-            found = self.database.endpoints.get(stream)
+            found = self.home(stream).database.endpoints.get(stream)
             if found is None:
                 raise NoAnswer(f"{stream} has no owner")
             host, port, token = found

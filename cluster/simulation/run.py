@@ -16,10 +16,14 @@ import structlog
 
 from actors.durable import memory, moving, post
 from actors.durable import partition as partition_module
-from cluster.simulation.final import as_stored, at_rest, holds_over
+from cluster.simulation import clerk
+from cluster.simulation.clerk import Clerk
+from cluster.simulation.final import as_stored, at_rest, holds_over, tampering
+from cluster.simulation.kinds import BOOKS
 from cluster.simulation.model import Violation
-from cluster.simulation.plan import Plan, Setup
+from cluster.simulation.plan import Fault, Plan, Setup
 from cluster.simulation.platform import Platform
+from cluster.simulation.traders import Traders
 from cluster.simulation.trouble import Trouble
 from cluster.simulation.virtual import Deadlock, run_virtual
 from cluster.simulation.workload import Callers
@@ -57,7 +61,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_LOG_LINES)
-        self.trouble: Trouble | None = None
+        self.troubles: dict[str, Trouble] = {}
 
     def __call__(
         self, logger: Any, method: str, line: MutableMapping[str, Any]
@@ -66,7 +70,7 @@ class _Log:
         loop = asyncio.get_running_loop()
         details = " ".join(f"{name}={value}" for name, value in line.items() if name != "exc_info")
         self.lines.append(f"{loop.time():9.4f} {event} {details}")
-        trouble = self.trouble
+        trouble = self.troubles.get(str(line.get("stream")).partition("/")[0])
         if trouble is not None:
             error = str(line.get("error"))
             if line.get("exc_info") and not error.startswith("WishChanged"):
@@ -130,8 +134,17 @@ class _Run:
     async def main(self) -> Outcome:
         plan = self.plan
         self.platform = platform = Platform(plan.setup, plan.seed)
-        self.trouble = self.log.trouble = platform.trouble = Trouble(platform)
+        self.platforms = [platform]
         self.callers = Callers(platform, plan)
+        if plan.setup.books:
+            desk = Platform(plan.setup, plan.seed, BOOKS)
+            platform.joined(desk)
+            Clerk(desk, Clerk(platform))
+            self.platforms.append(desk)
+            self.callers = Traders(platform, desk, plan)
+        self.troubles = [Trouble(each) for each in self.platforms]
+        for each, trouble in zip(self.platforms, self.troubles, strict=True):
+            self.log.troubles[each.kind.name] = each.trouble = trouble
         failed = platform.witness.failed
         story = asyncio.create_task(self._story())
         ends: set[asyncio.Future[Any]] = {story, failed}
@@ -144,22 +157,23 @@ class _Run:
                 story.result()
             except Violation as error:
                 violation = error
-        self.log.trouble = None
+        self.log.troubles = {}
         return self._outcome(violation)
 
     def _outcome(self, violation: Violation | None) -> Outcome:
-        platform, plan = self.platform, self.plan
+        plan = self.plan
         digest = hashlib.sha256()
-        for stream in platform.streams:
-            for row in platform.database.rows.get(stream, []):
-                digest.update(row.hash)
+        for platform in self.platforms:
+            for stream in platform.streams:
+                for row in platform.database.rows.get(stream, []):
+                    digest.update(row.hash)
         return Outcome(
             plan.seed,
             plan.ops,
             self.callers.answered,
-            platform.witness.rows,
+            sum(platform.witness.rows for platform in self.platforms),
             len(plan.faults),
-            sum(platform.database.epochs.values()),
+            sum(sum(platform.database.epochs.values()) for platform in self.platforms),
             asyncio.get_running_loop().time(),
             digest.hexdigest()[:16],
             0 if violation is None else violation.check,
@@ -167,43 +181,72 @@ class _Run:
         )
 
     async def _story(self) -> None:
-        platform, plan, callers = self.platform, self.plan, self.callers
-        for stream in platform.streams:
-            platform.start(stream)
+        plan, callers = self.plan, self.callers
+        for platform in self.platforms:
+            for stream in platform.streams:
+                platform.start(stream)
         await callers.open()
-        self.trouble.begin()
-        operator = asyncio.create_task(self.trouble.operate())
+        for trouble in self.troubles:
+            trouble.begin()
+        operators = [asyncio.create_task(trouble.operate()) for trouble in self.troubles]
         lanes = sorted({batch.lane for batch in plan.batches})
         tasks = [asyncio.create_task(callers.lane(lane)) for lane in lanes]
-        tasks += [asyncio.create_task(self.trouble.strike(fault)) for fault in plan.faults]
+        tasks += [asyncio.create_task(self._struck(fault).strike(fault)) for fault in plan.faults]
         await asyncio.gather(*tasks)
-        self.trouble.end()
+        for trouble in self.troubles:
+            trouble.end()
         await self._within(callers.resolve(), "a command has no answer")
         await self._within(self._rest(), "not at rest")
-        platform.clock_shift_s += 7_200.0
-        await self._within(self._no_holds(), "a hold stays for ever")
+        for platform in self.platforms:
+            platform.clock_shift_s += 7_200.0
+        await self._ended()
+        for operator in operators:
+            operator.cancel()
+        for platform in self.platforms:
+            for stream in platform.streams:
+                platform.crash(stream)
+                platform.start(stream)
         await self._within(self._rest(), "not at rest")
-        operator.cancel()
-        at_rest(platform)
-        for stream in platform.streams:
-            platform.crash(stream)
-            platform.start(stream)
+        for platform in self.platforms:
+            as_stored(platform)
+
+    def _struck(self, fault: Fault) -> Trouble:
+        """Which kind of partitions a fault is for."""
+        return self.troubles[len(self.troubles) > 1 and fault.value % 5 < 2]
+
+    async def _ended(self) -> None:
+        """Time has passed: nothing may be left of what ends by itself."""
+        callers = self.callers
+        if not isinstance(callers, Traders):
+            await self._within(self._no_holds(), "a hold stays for ever")
+            await self._within(self._rest(), "not at rest")
+            at_rest(self.platform)
+            return
         await self._within(self._rest(), "not at rest")
-        as_stored(platform)
+        clerk.at_rest(self.platform, callers.desk)
+        await self._within(callers.close(), "a command has no answer")
+        await self._within(self._rest(), "not at rest")
+        clerk.at_rest(self.platform, callers.desk)
+        clerk.nothing_open(self.platform)
+        for platform in self.platforms:
+            as_stored(platform)
+            clerk.answers(platform)
+            tampering(platform)
 
     async def _within(self, work: Any, otherwise: str) -> None:
         try:
             async with asyncio.timeout(END_S):
                 await work
         except TimeoutError:
-            open_now = "; ".join(self.platform.restless()) or "everything else is at rest"
+            restless = [what for platform in self.platforms for what in platform.restless()]
+            open_now = "; ".join(restless) or "everything else is at rest"
             raise Violation(
                 12, f"{otherwise} {END_S:.0f} s after the last fault: {open_now}"
             ) from None
 
     async def _rest(self) -> None:
         while True:
-            if not self.platform.restless():
+            if not any(platform.restless() for platform in self.platforms):
                 return
             await asyncio.sleep(0.25)
 

@@ -61,11 +61,15 @@ def simulate(
     workers: int = 2,
     progress: Callable[[Summary], None] = lambda summary: None,
     shrink_s: float = SHRINK_S,
+    trading: bool = False,
 ) -> Summary:
-    """Run seeds ``first`` to ``first + seeds``; stops early when several have failed."""
+    """Run seeds ``first`` to ``first + seeds``; stops early when several have failed.
+
+    Customers pay each other, or are ``trading``.
+    """
     summary = Summary(first, seeds, ops, commit_of_source())
     failed: list[Outcome] = []
-    for outcome in _outcomes(range(first, first + seeds), ops, workers):
+    for outcome in _outcomes(range(first, first + seeds), ops, workers, trading):
         summary.add(outcome)
         progress(summary)
         if not outcome.ok:
@@ -73,22 +77,22 @@ def simulate(
             if len(failed) >= _FAILURES_MAX:
                 break
     for outcome in failed:
-        summary.failures.append(reduced(outcome, ops, shrink_s / len(failed)))
+        summary.failures.append(reduced(outcome, ops, shrink_s / len(failed), trading=trading))
     return summary
 
 
-def reduced(outcome: Outcome, ops: int, seconds: float) -> Failure:
+def reduced(outcome: Outcome, ops: int, seconds: float, *, trading: bool = False) -> Failure:
     """The failure of a seed, made as small as the time allows."""
-    shrinker = shrink(make(outcome.seed, ops), outcome, seconds=seconds)
+    shrinker = shrink(make(outcome.seed, ops, trading=trading), outcome, seconds=seconds)
     trace = [*described(shrinker.plan), "log:", *shrinker.outcome.log]
     trace.append(f"check {shrinker.outcome.check}: {shrinker.outcome.violation}")
     return Failure(outcome, trace, shrinker.runs)
 
 
-def _outcomes(seeds: range, ops: int, workers: int) -> Iterator[Outcome]:
+def _outcomes(seeds: range, ops: int, workers: int, trading: bool) -> Iterator[Outcome]:
     if workers <= 1 or len(seeds) <= 1:
         for seed in seeds:
-            yield run(make(seed, ops))
+            yield _one(seed, ops, trading)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool:
@@ -97,7 +101,7 @@ def _outcomes(seeds: range, ops: int, workers: int) -> Iterator[Outcome]:
         try:
             while True:
                 for seed in islice(waiting, 2 * workers - len(open_now)):
-                    open_now.add(pool.submit(_one, seed, ops))
+                    open_now.add(pool.submit(_one, seed, ops, trading))
                 if not open_now:
                     return
                 done, open_now = wait(open_now, return_when=FIRST_COMPLETED)
@@ -113,8 +117,8 @@ def _prepare() -> None:
     gc.freeze()
 
 
-def _one(seed: int, ops: int) -> Outcome:
-    return run(make(seed, ops))
+def _one(seed: int, ops: int, trading: bool) -> Outcome:
+    return run(make(seed, ops, trading=trading))
 
 
 def commit_of_source() -> str:

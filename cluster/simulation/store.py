@@ -321,8 +321,9 @@ class MemoryJournal:
 class MemoryProjection:
     """``persistence.accounts.AccountsProjection`` on a ``Store``."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, decode: Callable[[bytes], Any] = _REPLY.decode) -> None:
         self._store = store
+        self._decode = decode
 
     async def known(self, pool: Any, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
         await self._store.wait()
@@ -349,5 +350,5 @@ class MemoryProjection:
                 operations.append(("end", event.transfer, (TransferStatus.COMPLETED, "")))
             elif isinstance(event, ev.TransferReturned):
                 operations.append(("end", event.transfer, (TransferStatus.RETURNED, event.reason)))
-        operations += [("command", i, (f, _REPLY.decode(reply))) for i, f, reply in commands]
+        operations += [("command", i, (f, self._decode(reply))) for i, f, reply in commands]
         return [Statement("twin", tuple(operations))]

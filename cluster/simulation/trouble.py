@@ -166,13 +166,14 @@ class Trouble:
     async def _restart(self, fault: Fault, stream: str) -> None:
         """The database itself: nobody reaches it."""
         until = asyncio.get_running_loop().time() + fault.seconds / 2
-        for name in (*self.platform.streams, *(g.name for g in self.platform.gateways)):
-            self.platform.database.away[name] = until
+        for platform in self.platform.together.values():
+            for name in self.platform.places:
+                platform.database.away[name] = until
 
     # -- network and clock ----------------------------------------------------------------
 
     async def _cut(self, fault: Fault, stream: str) -> None:
-        places = [*self.platform.streams, *(g.name for g in self.platform.gateways)]
+        places = self.platform.places
         other = places[fault.other % len(places)]
         if other != stream:
             self.platform.network.separate(stream, other)
@@ -194,7 +195,7 @@ class Trouble:
 
     def _key(self, number: int) -> str:
         """A customer that is there."""
-        keys = list(self.platform.database.snapshots) or ["1000000001"]
+        keys = list(self.platform.database.snapshots) or [self.platform.first_key]
         return keys[number % len(keys)]
 
     def _wished(self) -> None:
@@ -221,7 +222,7 @@ class Trouble:
     async def _scale(self, fault: Fault, stream: str) -> None:
         database = self.platform.database
         count = 1 + fault.value % 5
-        streams = [f"accounts/{index}" for index in range(count)]
+        streams = [f"{self.platform.kind.name}/{index}" for index in range(count)]
         for name in streams:
             if name not in database.streams:
                 self.platform.start(name)
@@ -235,7 +236,7 @@ class Trouble:
 
     async def _pin(self, fault: Fault, stream: str) -> None:
         key = self._key(fault.value)
-        name = f"accounts/pin-{1 + fault.other % 2}"
+        name = f"{self.platform.kind.name}/pin-{1 + fault.other % 2}"
         if name not in self.platform.streams:
             self.platform.start(name)
         self.platform.database.pin(key, name)
@@ -317,7 +318,7 @@ class Trouble:
             if database.snapshots[key] is bad:
                 database.snapshots[key] = good
 
-        damage = Damage(stream, "snapshot", f"accounts {key}", restore)
+        damage = Damage(stream, "snapshot", f"{self.platform.kind.name} {key}", restore)
         damage.key = key
         return damage
 
@@ -384,5 +385,5 @@ def verify(platform: Platform, stream: str) -> str:
         return f"The checkpoint of {stream} is damaged."
     for key, state in database.snapshots.items():
         if zlib.crc32(state) != database.checksums[key] and platform.owner(key) == stream:
-            return f"The snapshot of accounts {key} is damaged."
+            return f"The snapshot of {platform.kind.name} {key} is damaged."
     return ""

@@ -114,13 +114,8 @@ class Witness:
         return work
 
     def _row(self, row: JournalRow, statements: Sequence[Statement]) -> None:
+        record = self._linked(row)
         stream = row.stream
-        must(11, row.epoch == self.epochs.get(stream), "written by a stale incarnation:", stream)
-        seq, previous, at = self._last.get(stream, (0, GENESIS, 0))
-        check_link(row, seq + 1, previous)
-        must(8, row.at >= at, "time goes back at", stream, row.seq)
-        self._last[stream] = (row.seq, row.hash, row.at)
-        record = self.codec.decode_turn(row.entries)
         operations = [o for s in statements if s.sql == "twin" for o in s.arguments]
         told = [(i, v) for name, i, v in operations if name == "command"]
         for name, command_id, value in operations:
@@ -132,7 +127,6 @@ class Witness:
                 body = self.asked.get(command_id, {}).get(value[0])
                 if isinstance(body, cmd.VoidHold) and isinstance(value[1], cmd.HoldReply):
                     self.ledger.voids.add(body.hold)
-        self._events_of.setdefault((stream, row.at), []).append(record.events)
         for sent in record.sent:
             self._messages[stream, sent.seq] = sent
             self._remote.add((sent.body.transfer, type(sent.body)))
@@ -142,6 +136,19 @@ class Witness:
         open_answers = self._answers(told) + self._received(stream, record)
         self._events(row, record, open_answers)
         self._replay(row, record)
+        self._same_pots(row, record)
+
+    def _linked(self, row: JournalRow) -> TurnRecord[Any, Any]:
+        """What is in a row that has its place in the chain, and was written by the owner."""
+        stream = row.stream
+        must(11, row.epoch == self.epochs.get(stream), "written by a stale incarnation:", stream)
+        seq, previous, at = self._last.get(stream, (0, GENESIS, 0))
+        check_link(row, seq + 1, previous)
+        must(8, row.at >= at, "time goes back at", stream, row.seq)
+        self._last[stream] = (row.seq, row.hash, row.at)
+        record: TurnRecord[Any, Any] = self.codec.decode_turn(row.entries)
+        self._events_of.setdefault((stream, row.at), []).append(record.events)
+        return record
 
     def _answers(self, told: list[tuple[bytes, Any]]) -> list[Open]:
         """Stored answers that the model must give, too, somewhere within the turn."""
@@ -258,6 +265,10 @@ class Witness:
             for asset, amount in sums.items():
                 books[asset] = books.get(asset, 0) + amount
         must(1, not any(books.values()), "the books of", row.stream, row.seq, "sum to", books)
+
+    def _same_pots(self, row: JournalRow, record: Any) -> None:
+        """What the turn has changed is in memory as it is in the model."""
+        work = self.replica(row.stream)
         for key in dict.fromkeys(key for key, _ in record.events):
             accounts = work.entities[key].state.accounts
             pots = self.ledger.party(int(key)).pots

@@ -17,7 +17,7 @@ from domain.money import RATE_SCALE
 CURRENCIES = ("USD", "CNY", "EUR")
 BONUS = 20_000
 _FIRST_CUSTOMER = 1_000_000_001
-_PATIENCE_S = 6.0
+PATIENCE_S = 6.0
 _STATUSES = (AccountStatus.OPEN,) * 6 + (AccountStatus.FROZEN,) * 3 + (AccountStatus.CLOSED,) * 2
 
 
@@ -189,7 +189,7 @@ class Callers:
 
     async def _ask(self, gateway: Gateway, commands: list[Any]) -> None:
         since = [self.platform.witness.ask(command) for command in commands]
-        replies = await gateway.call_many(commands, timeout_s=_PATIENCE_S)
+        replies = await gateway.call_many(commands, timeout_s=PATIENCE_S)
         self._answered(commands, replies, since)
 
     def _answered(self, commands: list[Any], replies: list[Any], since: list[Since]) -> None:
@@ -198,13 +198,18 @@ class Callers:
                 self.unresolved.append((command, asked_at))
             else:
                 self.answered += 1
-                self.platform.witness.tell(command, reply, asked_at)
+                self._home(command).witness.tell(command, reply, asked_at)
 
     async def resolve(self) -> None:
         """Ask again what has no answer, until it has."""
         while self.unresolved:
             open_now, self.unresolved = self.unresolved, []
-            gateway = self.platform.gateways[0]
-            commands = [command for command, _ in open_now]
-            replies = await gateway.call_many(commands, timeout_s=_PATIENCE_S)
-            self._answered(commands, replies, [since for _, since in open_now])
+            for home in self.platform.together.values():
+                asked = [each for each in open_now if self._home(each[0]) is home]
+                commands = [command for command, _ in asked]
+                replies = await home.gateways[0].call_many(commands, timeout_s=PATIENCE_S)
+                self._answered(commands, replies, [since for _, since in asked])
+
+    def _home(self, command: Any) -> Platform:
+        """Who is asked."""
+        return self.platform
