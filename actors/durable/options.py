@@ -42,7 +42,8 @@ class Options(msgspec.Struct, frozen=True):
     ``leave_timeout_s`` is how long customers of slots that are to move may have to wait for what
     is on its way before the move is given up for now; ``unsettled_max`` how many messages may
     have been sent since the oldest that has no outcome. ``memory_bytes_max`` is what entities may
-    take in memory before idle ones are dropped.
+    take in memory before idle ones are dropped; every ``rest_interval_s`` (as often as a checkpoint
+    may be, where it is 0) those that nobody has asked for lately are packed.
     """
 
     checkpoint_interval_s: float = 5.0
@@ -54,6 +55,7 @@ class Options(msgspec.Struct, frozen=True):
     turn_items_max: int = 10_000
     inbox_items_max: int = 100_000
     memory_bytes_max: int = 256_000_000
+    rest_interval_s: float = 0.0
 
 
 class Statistics(msgspec.Struct):

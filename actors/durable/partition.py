@@ -425,7 +425,8 @@ class Partition:
         """Called every now and then: an idle partition writes its checkpoint, and looks around."""
         now = time.monotonic()
         self._loads.turn_over(now)
-        if now - self._rested_at >= self.options.checkpoint_interval_s:
+        options = self.options
+        if now - self._rested_at >= (options.rest_interval_s or options.checkpoint_interval_s):
             self._resting, self._rested_at = True, now
         self._mover.nudge()
         self._wake.set()
