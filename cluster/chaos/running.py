@@ -64,9 +64,12 @@ def kontor(
 
 
 class Running:
-    """One platform under test."""
+    """One platform under test; with ``demo`` it has the demo's people and a market that lives."""
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, **variables: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, port: int | None = None, demo: bool = False, **variables: str
+    ) -> None:
+        self._words = ("up",) if demo else ("up", "--no-demo")
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -84,7 +87,7 @@ class Running:
         """Start it without waiting."""
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from cluster.cli import main; main()", "up"],
+                [sys.executable, "-c", "from cluster.cli import main; main()", *self._words],
                 env=environment(self.data_dir, self._variables),
                 cwd=self.data_dir.parent,
                 stdout=output,

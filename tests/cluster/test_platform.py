@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.cluster
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Running]]:
     """Two platforms on one machine."""
     folder = tmp_path_factory.mktemp("platforms")
-    first, second = Running(folder / "first"), Running(folder / "second")
+    first, second = Running(folder / "first", demo=True), Running(folder / "second")
     try:
         first.start()
         second.start()
@@ -37,6 +38,12 @@ def test_two_platforms_run_side_by_side(pair: tuple[Running, Running]) -> None:
     assert first.ready()
     assert second.ready()
     assert "Demo logins" in first.output
+    assert "Demo logins" not in second.output
+    listed = [
+        httpx.get(f"{platform.url}/api/instrument/", timeout=30).json()["instruments"]
+        for platform in pair
+    ]
+    assert [bool(instruments) for instruments in listed] == [True, False]
 
 
 def test_a_folder_takes_one_platform_only(pair: tuple[Running, Running]) -> None:

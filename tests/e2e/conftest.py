@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A platform of the tests' own."""
-    started = Running(tmp_path_factory.mktemp("e2e") / "var")
+    started = Running(tmp_path_factory.mktemp("e2e") / "var", demo=True)
     started.start()
     yield started
     started.stop()
