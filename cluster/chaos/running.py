@@ -184,7 +184,7 @@ def a_platform(folder: Path, **variables: str) -> Iterator[Running]:
 
     A SIGTERM ends the block, so that the platform is not left behind; call it in the main thread.
     """
-    running = Running(folder / "var", port=None, **variables)
+    running = Running(folder / "var", port=None, demo=False, **variables)
     before = signal.signal(signal.SIGTERM, _end)
     try:
         try:
