@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
+import msgspec
 from starlette.responses import Response
 
 from domain.accounts.commands import AccountStatus, AccountView, CustomerView
 from domain.durable import Rejection, Unavailable
 from domain.money import CURRENCIES
+from domain.orders import UNIT
 from persistence.accounts import HistoryFilter
 from persistence.accounts import history as read_history
 from serve_apps import accounts, brokerage, trading
-from serve_apps.pages.accounts.views import entries, open_accounts, total
+from serve_apps.brokerage import Portfolio
+from serve_apps.pages.accounts.views import Total, entries, open_accounts, total
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.problems import sentence, status_of
 
@@ -60,10 +63,18 @@ async def _overview(visit: Visit) -> dict[str, Any]:
         "exchange": worth,
         "accounts": kept,
         "closed": [a for a in view.accounts if a.status == AccountStatus.CLOSED],
-        "total": total(visit.services, kept, base),
+        "total": _with(total(visit.services, kept, base), worth),
         "base": base,
         "activity": activity,
     }
+
+
+def _with(accounts_: Total, exchange: Portfolio | None) -> Total:
+    """The total with what is at the exchange, in minor units and rounded down."""
+    if accounts_.amount is None or exchange is None:
+        return accounts_
+    more = exchange.total * CURRENCIES[exchange.base].scale // UNIT
+    return msgspec.structs.replace(accounts_, amount=accounts_.amount + more)
 
 
 async def customer(visit: Visit) -> CustomerView:

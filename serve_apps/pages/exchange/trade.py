@@ -32,10 +32,11 @@ _TABS: Final = ("open", "history", "fills", "balances")
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """An order that was taken, in words."""
+    """An order that was taken, in words; ``kind`` of the notice."""
 
     ref: int
     words: str
+    kind: str = "success"
 
 
 async def first(visit: Visit) -> Response:
@@ -58,13 +59,17 @@ async def show(visit: Visit) -> Response:
         price=query.get("price", "")[:28]
         or (figures.price(last, instrument, plain=True) if last else ""),
     )
-    return await _page(visit, instrument, ticket, {}, _placed(query.get("placed", ""), instrument))
+    return await _page(visit, instrument, ticket, {})
 
 
-def _placed(text: str, instrument: Instrument) -> Placed | None:
-    if not text.isdecimal() or len(text) > 9:
+def _placed(text: str, instrument: Instrument, desk: desks.Desk | None) -> Placed | None:
+    """What became of the order that was placed with the page before."""
+    if not text.isdecimal() or len(text) > 9 or desk is None:
         return None
-    return Placed(int(text), f"Order {int(text)} of {instrument.base} is placed.")
+    for row in [*desk.open, *desk.recent]:
+        if row.order.ref == int(text) and row.order.symbol == instrument.symbol:
+            return _told(row.order, instrument)
+    return None
 
 
 async def place(visit: Visit) -> Response:
@@ -85,13 +90,14 @@ async def place(visit: Visit) -> Response:
     if not visit.by_htmx:
         return visit.go(f"/trade/{instrument.symbol}", placed=str(result.ref))
     ticket = msgspec.structs.replace(ticket, quantity="", total="", display="", until="")
-    placed = Placed(result.ref, _words(result, instrument))
+    placed = _told(result, instrument)
     return visit.page(
         "exchange/_ticket.html", **await _ticket_values(visit, instrument, ticket, {}, placed)
     )
 
 
-def _words(report: OrderReport, instrument: Instrument) -> str:
+def _told(report: OrderReport, instrument: Instrument) -> Placed:
+    """What became of an order."""
     what = figures.SIDE_WORDS[report.side]
     amount = figures.quantity(report.quantity or report.filled, instrument)
     text = f"{what} {amount} {instrument.base}"
@@ -105,7 +111,8 @@ def _words(report: OrderReport, instrument: Instrument) -> str:
         state = f"filled{part} at {average}"
         if report.status not in (OrderStatus.FILLED, OrderStatus.PARTIALLY_FILLED):
             state += f", the rest {figures.ORDER_WORDS[report.status].lower()}"
-    return f"{text}: {state}."
+    lives = report.status in (OrderStatus.NEW, OrderStatus.PENDING)
+    return Placed(report.ref, f"{text}: {state}.", "success" if lives or report.filled else "info")
 
 
 async def cancel(visit: Visit) -> Response:
@@ -177,7 +184,7 @@ async def _desk_answer(visit: Visit, outcome: Errors | Unavailable | None) -> Re
     if not error:
         return visit.go(f"/trade/{instrument.symbol}")
     ticket = Ticket(secrets.token_hex(16))
-    return await _page(visit, instrument, ticket, {}, None, desk_error=error, http_status=status)
+    return await _page(visit, instrument, ticket, {}, desk_error=error, http_status=status)
 
 
 async def _desk_page(visit: Visit, instrument: Instrument, error: str, status: int) -> Response:
@@ -209,7 +216,7 @@ async def _again(
     if visit.by_htmx:
         values = await _ticket_values(visit, instrument, ticket, errors, None)
         return visit.page("exchange/_ticket.html", status, **values)
-    return await _page(visit, instrument, ticket, errors, None, http_status=status, view="ticket")
+    return await _page(visit, instrument, ticket, errors, http_status=status, view="ticket")
 
 
 async def _ticket_values(
@@ -235,7 +242,6 @@ async def _page(
     instrument: Instrument,
     ticket: Ticket,
     errors: Errors,
-    placed: Placed | None,
     *,
     desk_error: str = "",
     http_status: int = 200,
@@ -273,7 +279,7 @@ async def _page(
         "desk_error": desk_error,
         "ticket": ticket,
         "errors": errors,
-        "placed": placed,
+        "placed": None if errors else _placed(visit.query.get("placed", ""), instrument, desk),
         "available": desks.available(desk, instrument),
         "types": figures.TICKET_TYPES,
         "forces": figures.TICKET_FORCES,

@@ -43,8 +43,9 @@ function available(ticket, which) {
   return BigInt(ticket.querySelector(`[data-available=${which}]`).dataset.units);
 }
 
-function totalDecimals() {
-  return Math.min(8, decimalsOf(trade.tick) + decimalsOf(trade.lot));
+// With cents, and with more only where there is more.
+function totalText(amount) {
+  return plain(amount, 8).replace(/0{1,6}$/, "");
 }
 
 function toQuantity(total, price) {
@@ -62,7 +63,7 @@ function follow(ticket, typed) {
     put(ticket, "quantity", plain(toQuantity(total, price), decimalsOf(trade.lot)));
   } else {
     const quantity = read(ticket, "quantity");
-    put(ticket, "total", quantity === null ? "" : plain((quantity * price) / UNIT, totalDecimals()));
+    put(ticket, "total", quantity === null ? "" : totalText((quantity * price) / UNIT));
   }
 }
 
