@@ -38,12 +38,16 @@ Progress = Callable[[str], None]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The platform under load; ``pid`` is the process below which all of it runs."""
+    """The platform under load; ``pid`` is the process below which all of it runs.
+
+    ``secret`` is the platform's own, with which API keys are made.
+    """
 
     url: str
     database_url: str
     postgres_binaries: str
     pid: int
+    secret: bytes = b""
 
 
 class Options(msgspec.Struct, frozen=True):

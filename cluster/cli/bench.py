@@ -27,6 +27,11 @@ app = typer.Typer(help="Measure the platform on this machine.", no_args_is_help=
 
 _SETTINGS = {"KONTOR_LOG_LEVEL": "warning", "KONTOR_DAILY_LIMITS": "{}"}
 
+_NO_LIMITS = {
+    f"KONTOR_EXCHANGE_{name}": str(10**9)
+    for name in ("ORDERS_10S", "ORDERS_1D", "REQUESTS_1M", "WEIGHT_1M")
+}
+
 Seconds = Annotated[float, typer.Option(help="Length of each scenario.", min=1)]
 Connections = Annotated[int, typer.Option(help="HTTP connections.", min=1)]
 Customers = Annotated[int, typer.Option(help="Customers that pay each other.", min=100)]
@@ -47,6 +52,25 @@ def payments(
 
     options = Options(seconds=seconds, connections=connections, customers=customers, peers=peers)
     with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+        result = run(_target(running), options, _tell)
+    _show(result, as_json=as_json)
+
+
+@app.command("trading")
+def trading(
+    seconds: Seconds = 10,
+    traders: Annotated[int, typer.Option(help="Customers that trade.", min=2)] = 16,
+    batch: Annotated[int, typer.Option(help="Orders in a batch.", min=1, max=1_000)] = 200,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="A database transaction an order.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Durable orders a second: in batches, one by one, over websockets, and beside plain SQL."""
+    from benchmarks.trading import Options, run
+
+    options = Options(seconds=seconds, traders=traders, batch=batch, peers=peers)
+    with _folder() as folder, a_platform(folder, **_SETTINGS, **_NO_LIMITS) as running:
         result = run(_target(running), options, _tell)
     _show(result, as_json=as_json)
 
@@ -159,6 +183,7 @@ def _target(running: Running) -> Target:
     data = DataFolder(running.data_dir)
     return Target(
         pid=running.pid,
+        secret=data.secret(),
         url=running.url,
         database_url=running.database_url(),
         postgres_binaries=str(embedded_postgres(data).binaries),
