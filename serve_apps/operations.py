@@ -16,6 +16,7 @@ from persistence import proofs, supervision
 from persistence.placement import order_of
 from persistence.proofs import Proof
 from persistence.supervision import Incident, NodeRow
+from persistence.trading.projector import Position, positions
 from serve_apps.services import Services
 
 INCIDENTS_SHOWN: Final = 20
@@ -68,6 +69,17 @@ class Condition(msgspec.Struct, frozen=True):
     overview: Overview
     books: Books
     nodes: list[NodeRow]
+    history: list[Position] = []
+
+    @property
+    def history_rows(self) -> int:
+        """Journal rows that the projector has not read yet."""
+        return sum(place.behind for place in self.history)
+
+    @property
+    def history_seconds(self) -> float:
+        """How old the oldest of them is."""
+        return max((place.behind_s for place in self.history), default=0.0)
 
     @property
     def partitions(self) -> list[PartitionView]:
@@ -90,7 +102,8 @@ async def condition(services: Services) -> Condition:
     overview = await services.operations.overview()
     proof = await proofs.latest(services.pool)
     nodes = [row for row in await supervision.nodes(services.pool) if row.alive]
-    return Condition(overview, books_of(overview.partitions, proof), nodes)
+    history = await positions(services.pool)
+    return Condition(overview, books_of(overview.partitions, proof), nodes, history)
 
 
 async def incidents(services: Services, limit: int = INCIDENTS_SHOWN) -> list[Incident]:

@@ -51,7 +51,7 @@ class BooksBody(msgspec.Struct):
 class PartitionBody(msgspec.Struct):
     """A partition. From ``entities`` on it is what the partition says: zero if it does not answer.
 
-    ``entities`` of its ``kind`` (customers of ``accounts``, order books of ``books``) are in memory;
+    ``entities`` of its ``kind`` (customers of ``accounts``, books of ``books``) are in memory;
     ``load`` is commands a second; ``position``, ``lag`` and ``since_checkpoint`` are journal rows;
     ``memory`` is bytes.
     """
@@ -90,6 +90,13 @@ class NodeBody(msgspec.Struct):
     partitions: int
 
 
+class HistoryLagBody(msgspec.Struct):
+    """How far trading history is behind: journal rows not read yet, and the age of the oldest."""
+
+    rows: int
+    seconds: float
+
+
 class OperationsBody(msgspec.Struct):
     """How the platform is; ``moving`` slots are not where they are to be."""
 
@@ -99,6 +106,7 @@ class OperationsBody(msgspec.Struct):
     partitions: list[PartitionBody]
     retired: list[str]
     nodes: list[NodeBody]
+    history: HistoryLagBody
 
 
 class SlotRunBody(msgspec.Struct):
@@ -178,6 +186,7 @@ def _overview_body(condition: Condition) -> OperationsBody:
             NodeBody(row.node, row.name, row.address, row.head, row.draining, row.partitions)
             for row in condition.nodes
         ],
+        HistoryLagBody(condition.history_rows, round(condition.history_seconds, 3)),
     )
 
 
@@ -250,6 +259,7 @@ _OVERVIEW_EXAMPLE: Final[dict[str, Any]] = {
         },
     },
     "partitions": [_PARTITION_EXAMPLE],
+    "history": {"rows": 3, "seconds": 0.18},
     "retired": ["accounts/3"],
     "nodes": [
         {

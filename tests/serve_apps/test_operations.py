@@ -11,7 +11,9 @@ import pytest
 
 from actors.durable.placement import scale
 from actors.operations import FRESH_S, PartitionView, SlotRun
+from actors.projector import Projector
 from persistence import placement, proofs, roles, supervision
+from persistence.trading.projector import enrol
 from serve_apps.application import Application
 from serve_apps.operations import SIDE, books_of, draw
 from serve_apps.roles import OPERATOR
@@ -188,3 +190,20 @@ def test_the_map_covers_each_slot_once(cuts: list[int]) -> None:
         assert area.slots == sum(stream == area.stream for stream in painted.values())
     wanted = {slot: run.stream for run in runs for slot in range(run.first, run.last + 1)}
     assert painted == wanted
+
+
+async def test_the_lag_of_trading_history_is_told(app: Application, operator: Browser) -> None:
+    """What the journal has and the projector has not read yet; then nothing."""
+    pool = app.services.pool
+    await enrol(pool, ("accounts",))
+    answer = (await operator.http.get("/api/operations/")).json()["history"]
+    assert answer["rows"] > 0
+    assert answer["seconds"] > 0
+    await operator.go("/operations/")
+    shown = re.search(r"history behind, rows</dt><dd>([0-9,]+)</dd>", operator.page.text)
+    assert shown is not None
+    assert int(shown[1]) >= answer["rows"]
+    projector = Projector(pool)
+    while await projector.step():
+        pass
+    assert (await operator.http.get("/api/operations/")).json()["history"]["rows"] == 0
