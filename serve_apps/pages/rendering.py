@@ -33,6 +33,8 @@ NOTICES: Final[dict[str, str]] = {
     "revoked": "The session is ended.",
     "funded": "The money is at the exchange.",
     "withdrawn": "The money is back on your account.",
+    "listed": "The instrument is listed.",
+    "instrument-changed": "The instrument is changed.",
     "key-revoked": "The key is revoked.",
     "logged-out": "You are logged out.",
 }

@@ -10,9 +10,9 @@ from starlette.types import Scope
 
 from serve_apps.pages import identity, operations
 from serve_apps.pages.accounts import history, home, transfer
-from serve_apps.pages.exchange import keys, markets, past, portfolio, trade
+from serve_apps.pages.exchange import instruments, keys, markets, past, portfolio, trade
 from serve_apps.pages.visit import Page, Pages
-from serve_apps.roles import OPERATOR
+from serve_apps.roles import ADMINISTRATOR, OPERATOR
 from serve_apps.services import Services
 
 
@@ -54,6 +54,13 @@ def routes(services: Services) -> list[BaseRoute]:
     def operator(path: str, get: Page) -> list[BaseRoute]:
         return [Route("/operations/" + path, pages.role(OPERATOR, get), methods=["GET"])]
 
+    def administrator(path: str, get: Page | None, post: Page) -> list[BaseRoute]:
+        place = "/operations/instruments/" + path
+        found: list[BaseRoute] = [Route(place, pages.role(ADMINISTRATOR, post), methods=["POST"])]
+        if get is not None:
+            found.append(Route(place, pages.role(ADMINISTRATOR, get), methods=["GET"]))
+        return found
+
     result = [
         *anyone("/", identity.front),
         *anyone("/login", identity.login_form, identity.login),
@@ -90,6 +97,8 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("fills/export.csv", past.export_fills),
         *member("keys/", keys.show, keys.make),
         *member("keys/revoke", None, keys.revoke),
+        *administrator("", instruments.show, instruments.add),
+        *administrator("{symbol}", None, instruments.change),
         *operator("", operations.show),
         *operator("fragments/overview", operations.fragment),
     ]

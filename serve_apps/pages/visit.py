@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from domain.accounts.numbers import parse_customer
 from persistence.database import OUTAGES
 from serve_apps.pages.rendering import NOTICES, make_environment, render
-from serve_apps.roles import OPERATOR, holds
+from serve_apps.roles import ADMINISTRATOR, OPERATOR, holds
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
@@ -121,6 +121,7 @@ class Visit:
             {
                 "principal": self.principal,
                 "is_operator": holds(self.principal, OPERATOR),
+                "is_administrator": holds(self.principal, ADMINISTRATOR),
                 "home_url": self.home if self.principal else "/",
                 "csrf": token.value,
                 "theme": theme if theme in THEMES else "",

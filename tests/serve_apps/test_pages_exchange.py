@@ -20,8 +20,10 @@ from domain.accounts.trading import PlaceOrder
 from domain.orders import OrderType, SelfTrade, Side, TimeInForce
 from domain.trading.commands import Halt, InstrumentReply, Resume
 from domain.trading.rules import About, InstrumentType, Rules
+from persistence import roles
 from serve_apps import trading
 from serve_apps.pages.exchange import figures
+from serve_apps.roles import ADMINISTRATOR
 from serve_apps.trading import Ticket, read_ticket
 from tests.serve_apps.browser import Browser
 from tests.serve_apps.exchange.venue import UNIT, Trader, Venue, eventually, open_venue
@@ -556,3 +558,56 @@ async def test_a_keys_secret_is_shown_once(ann: Browser) -> None:
     await ann.submit(f"{ann.home}keys/revoke")
     assert "The key is revoked." in ann.text
     assert "No program has a key." in ann.text
+
+
+# -- administrators ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def admin(venue: Venue) -> AsyncIterator[Browser]:
+    """Somebody with the role of an administrator."""
+    async with Browser(venue.app) as browser:
+        await browser.sign_up("Olga Stone")
+        user = int(browser.home.strip("/").rpartition("/")[2])
+        await roles.grant(venue.app.services.pool, user, ADMINISTRATOR, "a test")
+        await browser.submit("/logout")
+        await browser.go("/login")
+        await browser.submit("/login", email="olga@example.com", password="correct horse battery")
+        yield browser
+
+
+async def test_instruments_are_listed_halted_and_delisted(
+    venue: Venue, admin: Browser, ann: Browser
+) -> None:
+    place_ = "/operations/instruments/"
+    assert (await ann.go(place_)).status_code == 404
+    await ann.go("/trade/BTCUSD")
+    token = ann.fields("/trade/BTCUSD#ticket")["csrf"]
+    form = {"csrf": token, "change": "halt", "reason": "mine"}
+    assert (await ann.post(place_ + "BTCUSD", form)).status_code == 404
+
+    await admin.go(place_)
+    assert admin.page.status_code == 200
+    await admin.submit(place_, base="ABC", name="Abacus", tick="none", reference="12.50")
+    assert admin.page.status_code == 422
+    assert "The price step cannot be so." in admin.text
+    assert admin.fields(place_)["name"] == "Abacus"
+    await admin.submit(place_, tick="0.01")
+    assert "The instrument is listed." in admin.text
+    assert 'data-instrument="ABCUSD"' in admin.page.text
+    await admin.submit(place_, base="ABC", name="Abacus")
+    assert admin.page.status_code == 409
+
+    await admin.go(place_)
+    await admin.submit(place_ + "ABCUSD", change="halt", reason="Wait for news")
+    assert "Wait for news" in admin.text
+    await admin.submit(place_ + "ABCUSD", change="auction", minutes="0")
+    assert admin.page.status_code == 422
+    await admin.submit(place_ + "ABCUSD", change="resume")
+    await admin.submit(place_ + "ABCUSD", change="delist", reason="Gone")
+    assert place_ + "ABCUSD" not in admin.page.text
+    async with Browser(venue.app) as visitor:
+        await visitor.go("/markets")
+        assert "Abacus" not in visitor.text
+        await visitor.go("/trade/ABCUSD")
+        assert "not traded any more" in visitor.text
