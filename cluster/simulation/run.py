@@ -76,7 +76,8 @@ class _Log:
             if line.get("exc_info") and not error.startswith("WishChanged"):
                 check = 4 if error.startswith("DuplicateId") else 12
                 trouble.platform.witness.fail(Violation(check, f"unexpected: {event}: {error}"))
-            elif event == "partition ended" and "reason" in line:
+            elif event == "partition ended" and line["reason"] != line["stream"]:
+                # A stream's name alone is the reason of who was replaced.
                 process = trouble.platform.serving(line["stream"])
                 state = process.partition.state if process and process.partition else ""
                 if state == "halted":

@@ -126,7 +126,8 @@ class Traders(Callers):
         bits = op.extra
         side = Side.BUY if bits & 1 else Side.SELL
         price = 90 + (bits >> 1) % 21
-        quantity = op.amount * (100 if bits % 9 == 0 else 1)
+        # Two of the large ones are more than anybody has.
+        quantity = op.amount * (240 if bits % 9 == 0 else 1)
         force, kind, trigger, budget = _FORCES[(bits >> 6) % 8], OrderType.LIMIT, 0, 0
         if op.kind == "market":
             kind, force = OrderType.MARKET, TimeInForce.IOC

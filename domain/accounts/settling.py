@@ -129,7 +129,8 @@ class SettlingDecisions:
             tr.TradeReply(at, whole),
             answers=work.id,
             fingerprint=underway.fingerprint,
-            durable=True,
+            # A report on an order that the book has left as it was shows what is known here of it.
+            durable=kept is updates and type(outcome) is Worked,
             parts=[
                 (part, b"", tr.TradeReply(at, (whole[position],)))
                 for position, part in underway.parts
