@@ -1,9 +1,9 @@
 """Make a recording with the present code: ``python -m tests.golden.record NAME COMMIT``.
 
 A short, rich run of partitions over a real Postgres: each type of event and message, groups,
-holds, conversions, returns, refusals, slots that move, pinned customers; at last all partitions
-are killed with checkpoints behind them, tails that no checkpoint has, money on its way in every
-manner, and a slot between two owners.
+holds, conversions, returns, refusals, slots that move, pinned customers, and a market in which
+they trade; at last all partitions are killed with checkpoints behind them, tails that no
+checkpoint has, money and orders on their way in every manner, and a slot between two owners.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus, Rate
 from domain.accounts.numbers import account_number
+from domain.orders import BOOKS
+from domain.trading import events as book_events
 from persistence.database import connection, open_pool
 from persistence.journal import prepare_streams
 from persistence.migrate import available, migrate
 from persistence.placement import pin, retarget, unpin
+from tests.golden.exchange import BOOK, Exchange
 from tests.golden.recording import JOURNALS, TYPE, Recording, digest, plain
 from tests.golden.shapes import shapes
 from tests.golden.site import GoldenSite, balances, count_types
@@ -49,6 +52,7 @@ class Scenario:
         self.here = site.customers(FIRST, 4)
         self.there = site.customers(SECOND, 4)
         self.traveller = site.customers(FIRST, 5)[-1]
+        self.exchange = Exchange(site, self.here[2], self.there[1], self.there[0])
 
     async def open(self) -> None:
         """Eight customers with three accounts each; some have more, a limit, a closed account."""
@@ -160,23 +164,25 @@ class Scenario:
     async def on_their_way(self) -> list[Any]:
         """Commands that are not answered any more: what they sent stays between partitions."""
         site = self.site
-        site.deaf.add(SECOND)
-        taken = [
+        site.deaf.update((SECOND, BOOK))
+        taken: list[Any] = [
             self._usd(self.here[0], self.there[0], 4_321, reference="taken, not noted"),
             site.transfer(
                 account_number(self.here[1], USD), account_number(self.there[0], 9), 50, "USD"
             ),
             self._group(self.here[2], (account_number(self.there[3], USD),)),
+            *self.exchange.taken(),
         ]
         await self._leave(taken)
-        site.closed.update((FIRST, SECOND, THIRD))
-        stuck = [
+        site.closed.update((FIRST, SECOND, THIRD, BOOK))
+        stuck: list[Any] = [
             self._usd(self.there[3], self.here[3], 777, reference="never arrived"),
             self._usd(self.here[3], self.there[3], 888),
             self._group(
                 self.there[0],
                 (account_number(self.here[0], USD), account_number(self.here[1], USD)),
             ),
+            *self.exchange.stuck(),
         ]
         await self._leave(stuck)
         return [*taken, *stuck]
@@ -212,17 +218,23 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
     pool = await open_pool(url, name="golden", size_max=8)
     try:
         await prepare_streams(pool, KIND, 2)
+        await prepare_streams(pool, BOOKS, 1)
         site = GoldenSite(pool)
         await site.start(FIRST, SECOND)
         scenario = Scenario(site)
         await scenario.open()
+        await scenario.exchange.open()
+        await scenario.exchange.orders()
         await scenario.pay()
         await scenario.move()
+        await scenario.exchange.replace()
+        await scenario.exchange.supervise()
         await scenario.hold()
         await scenario.depart()
         await site.checkpointed()
         site.no_more_checkpoints()
         await scenario.link()
+        await scenario.exchange.again()
         left = await scenario.on_their_way()
         await site.crash()
         await dump()
@@ -241,8 +253,11 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
                 "command_reads": plain(command),
                 "reply_reads": plain(reply),
                 "answered after the stop": index >= answered,
+                "kind": kind,
             }
-            for index, (command, reply) in enumerate(site.asked)
+            for index, ((command, reply), kind) in enumerate(
+                zip(site.asked, site.kinds, strict=True)
+            )
         ]
         expected["shipments"] = [
             {"to": to, "wire": wire.hex(), "reads": plain(site.codec.decode_shipment(wire))}
@@ -252,8 +267,9 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
         manifest["replies"] = _counted(part["reply_reads"] for part in expected["asked"])
         manifest["balances when settled"] = balances(expected["settled"])
         manifest["state when settled, SHA-256"] = digest(expected["settled"])
-        await site.local.stop()
-        assert (await check(pool)).ok
+        await site.stop()
+        report = await check(pool)
+        assert report.ok, report.findings
         return manifest, expected
     finally:
         await pool.close()
@@ -279,10 +295,14 @@ async def _stopped(site: GoldenSite, commit: str) -> tuple[dict[str, Any], dict[
     states = await site.states(adopting)
     events, messages, moves = count_types(rows)
     assert set(moves) == {kind.__name__ for kind in Moving.__args__}, moves
-    assert set(events) == {kind.__name__ for kind in ev.Event.__args__}, events
-    assert set(messages) == {kind.__name__ for kind in cmd.EntityMessage.__args__}, messages
-    assert all(row["tail"] for row in tails if row["stream"] in {FIRST, SECOND}), tails
-    assert all(states[stream]["partition"]["outbox"] for stream in (FIRST, SECOND))
+    kinds = {kind.__name__ for kind in ev.Event.__args__}
+    kinds |= {f"books.{kind.__name__}" for kind in book_events.Event.__args__}
+    assert set(events) == kinds, set(events) ^ kinds
+    # What customers tell themselves is told within a turn.
+    told = {kind.__name__ for kind in cmd.EntityMessage.__args__} - {"PlaceLater"}
+    assert set(messages) == told, messages
+    assert all(row["tail"] for row in tails if row["stream"] in {FIRST, SECOND, BOOK}), tails
+    assert all(states[stream]["partition"]["outbox"] for stream in (FIRST, SECOND, BOOK))
     expected = {"journal": rows, "stopped": states}
     manifest = {
         "recorded with": commit,

@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,8 +78,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         fields = {name: plain(getattr(value, name)) for name in value.__struct_fields__}
         return {TYPE: type(value).__name__, **fields}
-    if isinstance(value, bytes):
-        return value.hex()
+    if isinstance(value, bytes | msgspec.Raw):
+        return bytes(value).hex()
     if isinstance(value, dict):
         return {
             key.hex() if isinstance(key, bytes) else str(key): plain(part)
@@ -87,6 +87,8 @@ def plain(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
+    if isinstance(value, StrEnum):
+        return value.value
     return int(value) if isinstance(value, IntEnum) else value
 
 

@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from actors.accounts import KIND
+from actors.books import BooksCodec
 from actors.durable.channel import NoAnswer
+from actors.durable.local import LocalPartitions
 from actors.durable.options import Options
 from actors.durable.partition import Partition
 from domain.durable import Unavailable
+from domain.orders import ACCOUNTS, BOOKS
+from domain.trading.machine import BooksMachine
 from persistence.database import Pool
 from persistence.journal import read_journal, streams
 from persistence.placement import under_way
+from persistence.trading.projection import BooksProjection
 from tests.golden.recording import plain
 from tests.persistence.site import Site
 
@@ -35,8 +40,32 @@ class GoldenSite(Site):
         self.deaf: set[str] = set()
         self.shipments: list[tuple[str, bytes]] = []
         self.asked: list[tuple[Any, Any]] = []
+        self.kinds: list[str] = []
         self.left: list[asyncio.Future[Any]] = []
-        deliver = self.local._deliver
+        self.books = LocalPartitions(
+            pool,
+            BOOKS,
+            machine=BooksMachine(),
+            codec=BooksCodec(),
+            projection=BooksProjection(),
+            clock=self._clock,
+            options=Options(checkpoint_interval_s=0.2),
+        )
+        self.books.joined(self.local)
+        self._watch(self.local)
+        self._watch(self.books)
+        nudge = self.local._nudge
+
+        async def believed(stream: str) -> bool:
+            """Slots set out for a partition that is up: here for any."""
+            await nudge(stream)
+            return True
+
+        self.local._nudge = believed  # type: ignore[method-assign]
+
+    def _watch(self, local: LocalPartitions) -> None:
+        """See what the partitions of a kind send."""
+        deliver = local._deliver
 
         async def watched(stream: str, payload: bytes) -> bytes:
             if stream in self.closed:
@@ -47,33 +76,38 @@ class GoldenSite(Site):
                 raise NoAnswer("deaf")
             return outcomes
 
-        nudge = self.local._nudge
+        local._deliver = watched  # type: ignore[method-assign]
 
-        async def believed(stream: str) -> bool:
-            """Slots set out for a partition that is up: here for any."""
-            await nudge(stream)
-            return True
+    def kind(self, stream: str) -> LocalPartitions:
+        """The partitions of the kind that a stream is of."""
+        return self.books if kind_of(stream) == BOOKS else self.local
 
-        self.local._deliver = watched  # type: ignore[method-assign]
-        self.local._nudge = believed  # type: ignore[method-assign]
+    def running(self) -> dict[str, Partition]:
+        """All partitions that run, by stream."""
+        return {**self.local.partitions, **self.books.partitions}
 
     async def start(self, *streams: str) -> None:
         """Start partitions and wait until they have recovered."""
         for stream in streams:
             # One that cannot read its rows tries again for ever.
             async with asyncio.timeout(_READY_S):
-                partition = await self.local.start(stream)
+                partition = await self.kind(stream).start(stream)
             assert partition.state == "running", (partition.state, partition.reason)
 
     def no_more_checkpoints(self) -> None:
         """What happens from now on is in the tail of the journal only."""
-        for partition in self.partitions.values():
-            partition.options = Options(checkpoint_interval_s=1e9)
+        for partition in self.running().values():
+            partition.options = partition._rhythm._options = Options(checkpoint_interval_s=1e9)
 
     async def crash(self) -> None:
         """End all partitions at once, with what they have in memory and on its way."""
-        for stream in list(self.partitions):
-            await self.local.kill(stream)
+        for stream in self.running():
+            await self.kind(stream).kill(stream)
+
+    async def stop(self) -> None:
+        """End all partitions in order."""
+        await self.local.stop()
+        await self.books.stop()
 
     async def moved(self) -> None:
         """Wait until every slot is where it is wanted."""
@@ -84,29 +118,36 @@ class GoldenSite(Site):
                 await asyncio.sleep(0.02)
         await self.local.slots.load()
 
-    async def say(self, command: Any) -> Any:
+    async def put(self, kind: str, command: Any) -> Any:
+        """One command at the partition of a kind that it is for."""
+        if kind == ACCOUNTS:
+            return (await self.ask(command))[0]
+        return (await self.books.owner(command).request([command]))[0]
+
+    async def say(self, command: Any, kind: str = ACCOUNTS) -> Any:
         """Ask until there is an answer, and note both."""
         while True:
-            (reply,) = await self.ask(command)
+            reply = await self.put(kind, command)
             if not isinstance(reply, Unavailable):
                 self.asked.append((command, reply))
+                self.kinds.append(kind)
                 return reply
             await asyncio.sleep(0.01)
 
     async def quiet(self) -> None:
         """Wait until nothing is on its way and everything is written."""
         async with asyncio.timeout(_SETTLE_S):
-            for partition in self.partitions.values():
-                while any(map(_busy, self.partitions.values())):
+            while any(map(_busy, self.running().values())):
+                for partition in self.running().values():
                     partition.tick()
-                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)
 
     async def checkpointed(self) -> None:
         """Wait until the checkpoints have everything."""
         await self.quiet()
         async with asyncio.timeout(_SETTLE_S):
-            while not all(p.scribe.saved for p in self.partitions.values()):
-                for partition in self.partitions.values():
+            while not all(p.scribe.saved for p in self.running().values()):
+                for partition in self.running().values():
                     partition.tick()
                 await asyncio.sleep(0.02)
 
@@ -116,19 +157,21 @@ class GoldenSite(Site):
         When those that are ``adopting`` do so is up to the clock.
         """
         seen: dict[str, Any] = {}
-        for stream, partition in self.partitions.items():
-            work = partition._work
-            rows = await self.pool.fetch("SELECT key, state FROM snapshots WHERE kind = $1", KIND)
+        for stream, partition in self.running().items():
+            local, kind, work = self.kind(stream), kind_of(stream), partition._work
+            rows = await self.pool.fetch("SELECT key, state FROM snapshots WHERE kind = $1", kind)
             entities = {
-                row["key"]: self.codec.decode_entity(row["state"])
+                row["key"]: local._codec.decode_entity(row["state"])
                 for row in rows
-                if self.owner(row["key"]) == stream
+                if local.slots.owner(row["key"]) == stream
             }
             entities.update((key, entity.state) for key, entity in work.entities.items())
             seen[stream] = {
                 "partition": plain(work.partition),
                 "entities": {
-                    key: plain(state) for key, state in sorted(entities.items()) if state.accounts
+                    key: plain(state if kind == ACCOUNTS else state.snapshot())
+                    for key, state in sorted(entities.items())
+                    if kind == BOOKS or state.accounts
                 },
             }
         for stream in adopting:
@@ -140,7 +183,7 @@ class GoldenSite(Site):
         shown = []
         for _, stream, _ in await streams(self.pool):
             for row in await read_journal(self.pool, stream, 0, 100_000):
-                record = self.codec.decode_turn(row.entries)
+                record = self.kind(stream)._codec.decode_turn(row.entries)
                 shown.append(
                     {
                         "stream": stream,
@@ -154,28 +197,42 @@ class GoldenSite(Site):
         return shown
 
 
+def kind_of(stream: str) -> str:
+    """The kind of entities that a stream is of."""
+    return stream.partition("/")[0]
+
+
 def _busy(partition: Partition) -> bool:
     about = partition.describe()
     return bool(about["queue"] or about["in_transit"] or about["lag"])
 
 
 def balances(states: dict[str, Any]) -> dict[str, int]:
-    """The posted amount of each account."""
-    return {
-        number: account["posted"]
-        for part in states.values()
-        for state in part["entities"].values()
-        for number, account in state["accounts"].items()
-    }
+    """The posted amount of each account, and what there is of each asset in each brokerage."""
+    found: dict[str, int] = {}
+    for stream, part in states.items():
+        if kind_of(stream) != ACCOUNTS:
+            continue
+        for customer, state in part["entities"].items():
+            for number, account in state["accounts"].items():
+                found[number] = account["posted"]
+            if state.get("brokerage") is not None:
+                for asset, balance in state["brokerage"]["balances"].items():
+                    found[f"{customer} {asset}"] = balance["total"]
+    return found
 
 
 def count_types(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """How many events, messages and moves of each type are in decoded journal rows."""
+    """How many events, messages and moves of each type are in decoded journal rows.
+
+    Those of books are called ``books.X``.
+    """
     events: Counter[str] = Counter()
     messages: Counter[str] = Counter()
     moves: Counter[str] = Counter()
     for row in rows:
-        events.update(event["="] for _, event in row["record"]["events"])
+        prefix = "books." if kind_of(row["stream"]) == BOOKS else ""
+        events.update(prefix + event["="] for _, event in row["record"]["events"])
         messages.update(sent["body"]["="] for sent in row["record"]["sent"])
         moves.update(move["="] for move in row["record"]["moved"])
     return events, messages, moves

@@ -32,10 +32,12 @@ def old_shapes(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def rebuilt(recorded: dict[str, Any]) -> Types:
     """The types of a release, made from their recorded shapes."""
-    made: Types = {"None": None}
+    made: Types = {"None": None, "Raw": msgspec.Raw}
 
     class Names(dict[str, Any]):
         def __missing__(self, name: str) -> Any:
+            if name in made:
+                return made[name]
             if name not in recorded:
                 raise KeyError(name)
             made[name] = self[name] = build(recorded[name], name)
@@ -54,9 +56,9 @@ def rebuilt(recorded: dict[str, Any]) -> Types:
             kind = eval(re.sub(r"\b([A-Z]\w+)\[\w+\]", r"\1", field["type"]), {}, names)
             default = () if field["required"] else (msgspec.field(default=None),)
             fields.append((field["name"], kind, *default))
-        return msgspec.defstruct(
-            name, fields, tag=shape["tag"], array_like=shape["array"], frozen=False
-        )
+        # Some have a field of their own by the name that tags have by default.
+        tag = {} if shape["tag"] is None else {"tag": shape["tag"], "tag_field": "(tag)"}
+        return msgspec.defstruct(name, fields, array_like=shape["array"], frozen=False, **tag)
 
     for name in recorded:
         names[name]
@@ -86,6 +88,8 @@ def sample(kind: Any, numbers: Iterator[int], names: Types) -> Any:
     if issubclass(kind, Enum):
         return list(kind)[-1]
     number = next(numbers)
+    if kind is msgspec.Raw:
+        return msgspec.Raw(msgspec.msgpack.encode(number))
     texts: dict[type, Any] = {
         int: number,
         str: f"text {number}",
