@@ -23,10 +23,15 @@ from cluster.simulation.database import SimulatedJournal
 from cluster.simulation.plan import make
 from cluster.simulation.run import Outcome, run
 from cluster.simulation.store import MemoryProjection, Store
+from domain.accounts import brokerage as brokerage_module
+from domain.accounts import settling as settling_module
 from domain.accounts import state as state_module
 from domain.accounts.holds import HoldDecisions
 from domain.accounts.machine import AccountsMachine
+from domain.accounts.placing import Draft
 from domain.accounts.state import Account
+from domain.trading import machine as machine_module
+from domain.trading.machine import BooksMachine
 from tests.actors.durable.test_mutations import MUTATIONS as RUNTIME
 from tests.mutation import Mutation
 
@@ -44,6 +49,8 @@ class Mutant(NamedTuple):
     """The faults that bring it to light, where all kinds together would take many seeds."""
     first: int = 0
     """The seed to begin with, where what brings it to light is rare."""
+    trading: bool = False
+    """Whether it takes customers who trade."""
 
 
 def mutant(
@@ -51,9 +58,12 @@ def mutant(
     *changes: tuple[object, str, str, str],
     only: tuple[str, ...] = (),
     first: int = 0,
+    trading: bool = False,
 ) -> Mutant:
     """A mutant of changes, each an owner, a name in it, what is replaced, and by what."""
-    return Mutant(title, tuple(Mutation(title, *change) for change in changes), only, first)
+    return Mutant(
+        title, tuple(Mutation(title, *change) for change in changes), only, first, trading
+    )
 
 
 OTHERS = [
@@ -297,6 +307,81 @@ OURS = [
 """The rest."""
 
 
+TRADING = [
+    mutant(title, *changes, trading=True)
+    for title, *changes in [
+        (
+            "a wake without a reply is never answered",
+            (Workspace, "_request", "elif not request.identities:", "elif False:"),
+        ),
+        (
+            "an order's funds are not counted against the next one's",
+            (Draft, "_pay", "self.free_quote -= needed", "pass"),
+        ),
+        (
+            "an order that waits for a cancel is sent without its funds",
+            (Draft, "_pay", "covered = 0 < needed <= self.free_base", "covered = True"),
+        ),
+        (
+            "what a better price has saved stays put aside",
+            (brokerage_module, "_settle", "bought += held - order.held", "pass"),
+        ),
+        (
+            "an order ends before its fills have come",
+            (
+                brokerage_module,
+                "_settle",
+                "if order.final_filled == order.filled and order.answered:",
+                "if order.final_filled >= 0 and order.answered:",
+            ),
+        ),
+        (
+            "an amended order keeps what was put aside for it",
+            (brokerage_module, "_settle", "if 0 < update.quantity < order.quantity", "if False"),
+        ),
+        (
+            "a trade is not forgotten when it is answered",
+            (brokerage_module, "orders_worked", "if not event.waiting:", "if False:"),
+        ),
+        (
+            "fees are not taken",
+            (settling_module, "moved_by", "* terms.lot - fee_base,", "* terms.lot,"),
+        ),
+        (
+            "the other side of a trade is told of the last fill only",
+            (
+                machine_module,
+                "_applied",
+                "setdefault(touched.customer, []).append(touched.update)",
+                "__setitem__(touched.customer, [touched.update])",
+            ),
+        ),
+        (
+            "settlements are dropped",
+            (machine_module, "_applied", "if effects.touched:", "if False:"),
+        ),
+        (
+            "a book's expired orders do not go back to their customers",
+            (
+                BooksMachine,
+                "_wake",
+                "effects = state.expired(now)",
+                "state.expired(now); return _ACCEPTED",
+            ),
+        ),
+        (
+            "a book is applied twice",
+            (Workspace, "_enact", "if decision.applied:", "if False:"),
+        ),
+        (
+            "a message to a book goes to one's own kind",
+            (Workspace, "_enact", "message.body, message.kind)", "message.body)"),
+        ),
+    ]
+]
+"""Of accounts and books that trade, and of what they need of the runtime."""
+
+
 _RARE: dict[str, tuple[tuple[str, ...], int]] = {
     "who sends what is long settled is told that it was accepted": (
         ("move", "storm", "overtake"),
@@ -316,7 +401,7 @@ def all_mutants() -> list[Mutant]:
     runtime = [
         Mutant(m.title, (m,), *_RARE.get(m.title, ((), 0))) for m in RUNTIME if m.title not in names
     ]
-    return [*OTHERS, *MOVES, *runtime, *OURS]
+    return [*OTHERS, *MOVES, *runtime, *OURS, *TRADING]
 
 
 def found(broken: Mutant, seeds: int = SEEDS, ops: int = OPS) -> tuple[int, Outcome] | None:
@@ -325,7 +410,8 @@ def found(broken: Mutant, seeds: int = SEEDS, ops: int = OPS) -> tuple[int, Outc
         for change in broken.changes:
             change.apply(patch)
         for count in range(1, seeds + 1):
-            outcome = run(make(broken.first + count - 1, ops, broken.only))
+            plan = make(broken.first + count - 1, ops, broken.only, trading=broken.trading)
+            outcome = run(plan)
             if not outcome.ok:
                 return count, outcome
     return None
@@ -351,6 +437,7 @@ def main() -> None:
         result = found(broken, seeds, ops)
         spent += time.process_time() - started
         among = ", ".join(dict.fromkeys(broken.only)) or "all"
+        among += ", trading" * broken.trading
         if broken.first:
             among += f", from seed {broken.first}"
         if result is None:

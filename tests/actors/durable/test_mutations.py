@@ -50,7 +50,7 @@ MUTATIONS = [
         Partition,
         "_write",
         "await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
-        "self._published(turn.at, turn.record.events);"
+        "self._published(turn.at, turn.record.events, turn.news);"
         " await self.journal.commit(row, self.scribe.statements(turn, row.seq))",
     ),
     Mutation(
