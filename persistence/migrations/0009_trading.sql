@@ -22,7 +22,8 @@ CREATE TABLE instruments (
     taker        integer     NOT NULL,
     issued       bigint      NOT NULL,
     issuer       bigint      NOT NULL,
-    status       text        NOT NULL CHECK (status IN ('trading', 'halted', 'auction', 'delisted')),
+    status       text        NOT NULL
+        CHECK (status IN ('trading', 'halted', 'auction', 'delisted')),
     reason       text        NOT NULL DEFAULT '',
     until        timestamptz,
     listed_at    timestamptz NOT NULL,
