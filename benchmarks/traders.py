@@ -30,8 +30,8 @@ TICK: Final = 10**6
 LOT: Final = 10**8
 MID: Final = 10_000
 SPREAD: Final = 10
-_DEPOSIT: Final = 10**11
-_ISSUED: Final = 10**17
+_DEPOSIT: Final = 10**10
+_ISSUED: Final = 10**16
 _IOC: Final = 0.15
 _PLACE: Final = 1
 

@@ -19,7 +19,7 @@ from domain.accounts.numbers import customer_of
 from domain.accounts.placing import open_cancels
 from domain.accounts.reports import brokerage_view
 from domain.accounts.state import Account, Customer
-from domain.accounts.trading import ORDER_VALUE_MAX, BalanceView
+from domain.accounts.trading import HOLDING_MAX, BalanceView
 from domain.durable import Decision, Message, Rejection
 from domain.money import AMOUNT_MAX, CURRENCIES
 from domain.orders import BOOKS, UNIT, Work
@@ -56,8 +56,9 @@ class FundsDecisions:
         if account.available < amount:
             return _short(account.available, amount, currency)
         quantity, before = units_of(amount, currency), _balance(state, currency)
-        if before.total + quantity > ORDER_VALUE_MAX:
-            return reject(Code.AMOUNT_TOO_LARGE, maximum=AMOUNT_MAX)
+        if before.total + quantity > HOLDING_MAX:
+            maximum = (HOLDING_MAX - before.total) // units_of(1, currency)
+            return reject(Code.AMOUNT_TOO_LARGE, maximum=max(0, maximum))
         event = ev.BrokerageFunded(
             command.id, command.fingerprint, account.id, currency, amount, quantity, now
         )
@@ -84,8 +85,8 @@ class FundsDecisions:
         if command.quantity <= 0:
             return reject(Code.AMOUNT_NOT_POSITIVE)
         before = _balance(state, command.asset)
-        if before.total + command.quantity > ORDER_VALUE_MAX:
-            return reject(Code.AMOUNT_TOO_LARGE, maximum=ORDER_VALUE_MAX)
+        if before.total + command.quantity > HOLDING_MAX:
+            return reject(Code.AMOUNT_TOO_LARGE, maximum=HOLDING_MAX)
         if not state.accounts:
             return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
         if _ASSET.fullmatch(command.asset) is None or command.asset in CURRENCIES:

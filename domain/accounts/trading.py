@@ -25,7 +25,11 @@ from domain.orders import (
 )
 
 ORDER_VALUE_MAX: Final = 10**18
-"""The most that an order may be worth, or that may be held of an asset, in its units."""
+"""The most that an order may be worth, in units."""
+
+HOLDING_MAX: Final = 10**16
+"""The most of an asset that a customer may be issued or bring to the brokerage, in units: what all
+customers of a partition have together must fit into 64 bits."""
 
 CLIENT_ID_MAX: Final = 36
 """Characters of an order id that a client has chosen."""

@@ -15,7 +15,7 @@ from domain.accounts.brokerage_funds import SWITCHES_MAX
 from domain.accounts.codes import Code
 from domain.accounts.commands import AccountStatus
 from domain.accounts.numbers import account_number
-from domain.accounts.trading import ORDER_VALUE_MAX
+from domain.accounts.trading import HOLDING_MAX
 from domain.money import AMOUNT_MAX
 from tests.domain.accounts.bank import ALICE, DAY, NOON, command_id, usd
 from tests.domain.accounts.test_rejections import (
@@ -118,7 +118,7 @@ TABLES: dict[str, tuple[Callable[[], Case], Table]] = {
         issue_case,
         [
             (Code.AMOUNT_NOT_POSITIVE, fields(quantity=0)),
-            (Code.AMOUNT_TOO_LARGE, fields(quantity=ORDER_VALUE_MAX + 1)),
+            (Code.AMOUNT_TOO_LARGE, fields(quantity=HOLDING_MAX + 1)),
             (Code.UNKNOWN_CUSTOMER, fields(customer=NOBODY)),
             (Code.ASSET_INVALID, fields(asset="USD")),
             (Code.ASSET_INVALID, fields(asset="X")),
@@ -191,7 +191,7 @@ def test_of_two_violations_the_earlier_answers(
 def test_no_more_of_an_asset_than_can_be_counted() -> None:
     case = fund_case()
     assert case.alice.brokerage is not None
-    case.alice.brokerage.balances["USD"].total = ORDER_VALUE_MAX - 40_000 * UNITS
+    case.alice.brokerage.balances["USD"].total = HOLDING_MAX - 40_000 * UNITS
     (event,) = judged(case).events
     assert event == ev.BrokerageFunded(
         command_id(7), b"", usd(ALICE), "USD", 40_000, 40_000 * UNITS, NOON
