@@ -10,9 +10,9 @@ from starlette.types import Scope
 
 from serve_apps.pages import identity, operations
 from serve_apps.pages.accounts import history, home, transfer
-from serve_apps.pages.exchange import instruments, keys, markets, past, portfolio, trade
+from serve_apps.pages.exchange.routes import routes as exchange_routes
 from serve_apps.pages.visit import Page, Pages
-from serve_apps.roles import ADMINISTRATOR, OPERATOR
+from serve_apps.roles import OPERATOR
 from serve_apps.services import Services
 
 
@@ -54,13 +54,6 @@ def routes(services: Services) -> list[BaseRoute]:
     def operator(path: str, get: Page) -> list[BaseRoute]:
         return [Route("/operations/" + path, pages.role(OPERATOR, get), methods=["GET"])]
 
-    def administrator(path: str, get: Page | None, post: Page) -> list[BaseRoute]:
-        place = "/operations/instruments/" + path
-        found: list[BaseRoute] = [Route(place, pages.role(ADMINISTRATOR, post), methods=["POST"])]
-        if get is not None:
-            found.append(Route(place, pages.role(ADMINISTRATOR, get), methods=["GET"]))
-        return found
-
     result = [
         *anyone("/", identity.front),
         *anyone("/login", identity.login_form, identity.login),
@@ -80,25 +73,7 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("fragments/quote", None, transfer.quote_fragment),
         *member("transaction/export.csv", history.export),
         *member("transaction/{transfer}/", history.detail),
-        *anyone("/markets", markets.listing),
-        *anyone("/markets/{symbol}", markets.instrument),
-        *anyone("/trade", trade.first),
-        *anyone("/trade/{symbol}", trade.show, trade.place),
-        *anyone("/trade/{symbol}/fragments/desk", trade.desk_fragment),
-        Route("/trade/{symbol}/cancel", pages.open(trade.cancel), methods=["POST"]),
-        Route("/trade/{symbol}/cancel-all", pages.open(trade.cancel_all), methods=["POST"]),
-        Route("/trade/{symbol}/amend", pages.open(trade.amend), methods=["POST"]),
-        *member("portfolio/", portfolio.show),
-        *member("portfolio/fund", None, portfolio.fund),
-        *member("portfolio/withdraw", None, portfolio.withdraw),
-        *member("orders/", past.orders),
-        *member("orders/export.csv", past.export_orders),
-        *member("fills/", past.fills),
-        *member("fills/export.csv", past.export_fills),
-        *member("keys/", keys.show, keys.make),
-        *member("keys/revoke", None, keys.revoke),
-        *administrator("", instruments.show, instruments.add),
-        *administrator("{symbol}", None, instruments.change),
+        *exchange_routes(pages),
         *operator("", operations.show),
         *operator("fragments/overview", operations.fragment),
     ]

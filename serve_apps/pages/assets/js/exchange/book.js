@@ -156,8 +156,9 @@ export class Book {
     const [ask, bid] = [Math.min(...this.asks.levels.keys()), Math.max(...this.bids.levels.keys())];
     this.bestAsk = Number.isFinite(ask) ? ask : null;
     this.bestBid = Number.isFinite(bid) ? bid : null;
-    const spread = this.bestAsk !== null && this.bestBid !== null ? this.bestAsk - this.bestBid : null;
-    const text = spread === null ? "–" : shown(BigInt(spread) * this.tick, this.priceDecimals);
+    const both = this.bestAsk !== null && this.bestBid !== null;
+    const spread = both ? BigInt(this.bestAsk - this.bestBid) * this.tick : null;
+    const text = both ? shown(spread, this.priceDecimals) : "–";
     write(this.root.querySelector("[data-spread]"), text);
     const empty = this.root.querySelector("[data-book-empty]");
     if (empty) empty.hidden = ask !== Infinity || bid !== -Infinity;
@@ -171,7 +172,8 @@ export class Book {
       link.dataset.price = exact;
       link.dataset.kind = kind;
       link.className = `level level-${kind}`;
-      link.href = `/trade/${this.symbol}?price=${exact}&side=${kind === "ask" ? "buy" : "sell"}#ticket`;
+      const side = kind === "ask" ? "buy" : "sell";
+      link.href = `/trade/${this.symbol}?price=${exact}&side=${side}#ticket`;
       write(priceCell, shown(BigInt(price) * this.tick, this.priceDecimals));
     }
     link.classList.toggle("level-mine", this.mine.has(price));

@@ -106,13 +106,15 @@ export class Chart {
     if (!rows.length) return;
     if (!this.chart) {
       this.open();
-      for (const old of this.box.querySelectorAll(":scope > :not([data-chart-holder])")) old.remove();
+      const drawn = this.box.querySelectorAll(":scope > :not([data-chart-holder])");
+      for (const old of drawn) old.remove();
     } else {
       this.show();
     }
     if (fresh) {
       const count = Math.min(rows.length, Math.max(40, Math.floor(this.box.clientWidth / 9)));
-      this.chart.timeScale().setVisibleLogicalRange({ from: rows.length - count, to: rows.length + 3 });
+      const range = { from: rows.length - count, to: rows.length + 3 };
+      this.chart.timeScale().setVisibleLogicalRange(range);
     }
     this.tell();
   }
@@ -148,12 +150,14 @@ export class Chart {
 
   column(row) {
     const risen = Number(row.close) >= Number(row.open);
-    return { time: row.time, value: Number(row.volume), color: risen ? this.colours.up : this.colours.down };
+    const color = risen ? this.colours.up : this.colours.down;
+    return { time: row.time, value: Number(row.volume), color };
   }
 
   update(kline) {
     if (kline.i !== this.interval) return;
-    const row = { time: kline.t / 1000, open: kline.o, high: kline.h, low: kline.l, close: kline.c, volume: kline.v };
+    const { t, o: open, h: high, l: low, c: close, v: volume } = kline;
+    const row = { time: t / 1000, open, high, low, close, volume };
     const last = this.rows.at(-1);
     if (!last) {
       this.load();

@@ -5,6 +5,7 @@ import { decimalsOf, plain, shown, trimmed, units } from "./decimal.js";
 
 const UNIT = 100000000n;
 const CENT = 1000000n;
+const FOLLOWED = ["price", "quantity", "total", "trigger", "type", "side"];
 let trade;
 let market = () => ({});
 
@@ -150,7 +151,7 @@ export function openTicket(settings, prices) {
       put(ticket, "quantity", ""); // a market order is for one of the two
     } else if (event.target.name === "quantity" && ticket.elements.type.value === "market") {
       put(ticket, "total", "");
-    } else if (["price", "quantity", "total", "trigger", "type", "side"].includes(event.target.name)) {
+    } else if (FOLLOWED.includes(event.target.name)) {
       follow(ticket, event.target.name);
     }
     tellFee(ticket);

@@ -119,7 +119,7 @@ function light(state) {
 }
 
 const feed = new Feed(
-  [`${name}@depth@100ms`, `${name}@trade`, `${name}@ticker`, `${name}@state`, `${name}@kline_${interval}`],
+  ["depth@100ms", "trade", "ticker", "state", `kline_${interval}`].map((what) => `${name}@${what}`),
   {
     event: (stream, data) => handlers[data.e]?.(data),
     opened: () => {
