@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster import addresses, assets, controlstore, logs, ports, runtime
+from cluster import addresses, assets, controlstore, logs, runtime
 from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
 from cluster.kinds import Kind, kinds
+from cluster.ports import Claims
 from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder, runtime_path
 from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
 from cluster.settings import Settings
@@ -57,6 +58,7 @@ class Platform:
         self.data = DataFolder(settings.data_dir)
         self.instance = instance_of(self.data.path)
         self.folder = runtime_path(self.instance)
+        self._ports = Claims()
         self.addresses: Addresses | None = None
         self.config: AppConfig | None = None
         self._report = report
@@ -78,7 +80,7 @@ class Platform:
         logs.configure(self.data.logs, settings.log_level, console=True)
         self._end_remains()
         if settings.ray_address is None:
-            ports.demand(settings.port, settings.host, "KONTOR_PORT")
+            self._ports.demand(settings.port, settings.host, "KONTOR_PORT")
         os.environ[MARKER] = self.instance
         os.environ[logs.FOLDER_VARIABLE] = str(self.data.logs)
         os.environ[logs.LEVEL_VARIABLE] = settings.log_level
@@ -89,7 +91,7 @@ class Platform:
         with self._step("Ray"):
             self._start_ray()
         if settings.ray_address is not None and not self._found_serving():
-            ports.demand(settings.port, settings.host, "KONTOR_PORT")
+            self._ports.demand(settings.port, settings.host, "KONTOR_PORT")
         assert self.addresses is not None
         self.config = app_config(
             settings, self.data, database_url, redis_url, self.addresses.dashboard
@@ -143,16 +145,21 @@ class Platform:
         variables = runtime.environment(
             self.folder,
             token=token,
-            metrics_port=ports.choose(HAPROXY_METRICS_PORT),
-            stats_port=ports.choose(HAPROXY_STATS_PORT),
-            fallback_ports=(ports.choose(FALLBACK_PORTS[0]), ports.choose(FALLBACK_PORTS[1])),
-            replica_ports=ports.block(self.instance),
+            metrics_port=self._ports.choose(HAPROXY_METRICS_PORT),
+            stats_port=self._ports.choose(HAPROXY_STATS_PORT),
+            fallback_ports=(
+                self._ports.choose(FALLBACK_PORTS[0]),
+                self._ports.choose(FALLBACK_PORTS[1]),
+            ),
+            replica_ports=self._ports.block(self.instance),
         )
         runtime.apply(variables)
-        dashboard_port = ports.chosen_or_free(
+        dashboard_port = self._ports.chosen_or_free(
             settings.dashboard_port, DASHBOARD_PORT, settings.dashboard_host, "DASHBOARD_PORT"
         )
-        metrics_port = ports.chosen_or_free(settings.metrics_port, METRICS_PORT, "", "METRICS_PORT")
+        metrics_port = self._ports.chosen_or_free(
+            settings.metrics_port, METRICS_PORT, "", "METRICS_PORT"
+        )
         self._ray = True
         if settings.ray_address is not None:
             found = runtime.connect(settings.ray_address)
@@ -332,6 +339,7 @@ class Platform:
         end_all(leftovers(self.instance))
         shutil.rmtree(self.folder, ignore_errors=True)
         log.info("stopped")
+        self._ports.release()
         self.data.release()
 
     def _stop_ray(self) -> None:
