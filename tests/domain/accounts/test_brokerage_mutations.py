@@ -109,6 +109,13 @@ MUTATIONS = [
         "    if False:",
     ),
     Mutation(
+        "an answer is told that may change",
+        SettlingDecisions,
+        "_worked",
+        "durable=kept is updates and type(outcome) is Worked,",
+        "durable=True,",
+    ),
+    Mutation(
         "fills of unknown orders are dropped",
         SettlingDecisions,
         "_settled",

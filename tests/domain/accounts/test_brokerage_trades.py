@@ -283,6 +283,19 @@ def test_what_is_asked_again_waits_for_the_same_answer(bank: Floor) -> None:
     assert bank.machine.identities(command) == ((command.id, b""), (b"a" * 16, b""))
 
 
+def test_what_rests_on_more_than_the_book_said_is_told_when_it_is_written(bank: Floor) -> None:
+    """A refused cancel shows the order as it is known here: that may not be written yet."""
+    bank.say(ALICE, limit(BUY, 100, 5))
+    assert bank.durable[-1].durable
+    bank.put(bank.order(ALICE, tr.CancelOrder(1)), deliver=False)
+    bank.book.expire(bank.book.orders[0])
+    bank.tell()
+    bank.run()
+    (decision,) = [made for made in bank.durable[-3:] if isinstance(made.reply, tr.TradeReply)]
+    assert decision.reply.reports[0].code == "unknown_order"
+    assert not decision.durable
+
+
 def test_news_tell_what_was_done(bank: Floor) -> None:
     bank.say(ALICE, limit(BUY, 100, 5), limit(BUY, 99, 5))
     bank.say(ALICE, tr.AmendOrder(2, quantity=3), tr.CancelOrder(2), tr.CancelOrder(1))
