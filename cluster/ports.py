@@ -44,7 +44,7 @@ class Claims:
         self._locks: dict[int, int] = {}
 
     def demand(self, port: int, host: str, variable: str) -> None:
-        """Raise ``StartError`` when ``port``, chosen by the operator with ``variable``, is taken."""
+        """Raise ``StartError`` when ``port``, which was chosen by ``variable``, is taken."""
         if not self._take(port, host):
             raise StartError(
                 f"Port {port} is in use: stop what listens there, or set {variable}", Exit.PORT

@@ -118,7 +118,7 @@ class Mover:
         return others
 
     def give_up(self, now: float, *, at_once: bool = False) -> list[Request]:
-        """When leaving has taken too long: everything stays, for now; what was parked."""
+        """When leaving takes too long, or ``at_once``: all stays, for now; what was parked."""
         if not self.leaving or not (at_once or now >= self._give_up_at):
             return []
         log.info("slots stay for now", stream=self._journal.stream, slots=len(self.leaving))
@@ -131,6 +131,11 @@ class Mover:
     def ready(self, work: Workspace) -> bool:
         """Whether the leaving slots have nothing on its way any more."""
         return bool(self.leaving) and not work.on_their_way(self.leaving)
+
+    async def still_wished(self) -> bool:
+        """Whether the leaving slots are to go where they set out for, as of now."""
+        look = await self._journal.look()
+        return self.leaving <= {slot for slot, to in look.leaving if to == self._to}
 
     def depart(self) -> tuple[str, list[int], list[Request]]:
         """Where the leaving slots go, which they are, and the commands parked for them."""

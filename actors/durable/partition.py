@@ -263,7 +263,11 @@ class Partition:
                 self._saving = self._background(self._save(*self._copy()))
                 self._wake.set()
             elif self._commit is None and self._saving is None and self._mover.ready(self._work):
-                self._commit = self._background(self._let_go(*self._depart(Turn(self._now()))))
+                if await self._mover.still_wished():
+                    self._commit = self._background(self._let_go(*self._depart(Turn(self._now()))))
+                else:
+                    stay = self._mover.give_up(time.monotonic(), at_once=True)
+                    self._inbox.extendleft(reversed(stay))
             elif self._stopping:
                 if self._commit is None and self._saving is None:
                     return

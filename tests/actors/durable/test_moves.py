@@ -186,6 +186,28 @@ async def a_wish_that_changes_on_the_way_is_fulfilled(world: World) -> None:
 
 
 @scenario
+async def a_wish_withdrawn_while_slots_are_leaving_costs_no_recovery(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    await settle()
+    partition = world.partitions["accounts/0"]
+    gate = closed(world, "accounts/1")
+    paid = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 1_000)))
+    await asyncio.sleep(0.05)
+    wish(world, alice, "accounts/1")
+    await asyncio.sleep(0.2)
+    assert partition._mover.leaving == {slot_of(str(alice))}
+    asked = asyncio.create_task(ask(world, cmd.ReadCustomer(alice)))
+    await asyncio.sleep(0.05)
+    world.store.wish(slot_of(str(alice)), "accounts/0")
+    gate.set()
+    ((receipt,), (view,)) = await asyncio.gather(paid, asked)
+    assert receipt.status == TransferStatus.COMPLETED
+    assert view.accounts[0].posted == 98_990
+    assert (world.owner(str(alice)), partition.statistics.recoveries) == ("accounts/0", 1)
+
+
+@scenario
 async def the_new_owner_may_be_dead_when_slots_come(world: World) -> None:
     alice, bob = world.pair()
     await world.open(alice, bob)
