@@ -12,6 +12,8 @@ import psutil
 
 _PARTS = (
     ("AccountActor", "account actors"),
+    ("OrderBookActor", "book actors"),
+    ("Projector", "projector"),
     ("ServeReplica", "gateways"),
     ("haproxy", "haproxy"),
     ("postgres", "postgres"),
