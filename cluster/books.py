@@ -17,6 +17,7 @@ from actors.books import BooksCodec
 from actors.durable.records import Codec
 from cluster.audit import Findings, rows_of
 from cluster.audit_accounts import AccountsAudit
+from cluster.audit_history import audit_history
 from cluster.audit_trading import BooksAudit, TradingAudit
 from domain.money import CURRENCIES
 from domain.orders import ACCOUNTS, BOOKS
@@ -154,7 +155,8 @@ async def check(pool: Pool) -> Report:
     Each partition sums to zero in each asset after every turn; snapshots, tables and history say
     the same as replay; what is in transit is what messages carry; nobody is overdrawn. Customers
     and order books say the same of each open order, what is held is what open orders can cost,
-    and what only one side of a trade has posted is on its way to the other.
+    and what only one side of a trade has posted is on its way to the other. Trading history agrees
+    with itself.
     """
     findings = Findings()
     async with _frozen(pool) as connection:
@@ -169,6 +171,7 @@ async def check(pool: Pool) -> Report:
         await books.run()
         books.sums()
         TradingAudit(accounts, books, findings).compare()
+        await audit_history(connection, findings)
     assets = [*CURRENCIES, *sorted(sums.keys() - CURRENCIES.keys())]
     return Report(
         not findings.counts["findings"],

@@ -112,7 +112,8 @@ async def test_all_of_a_market_is_projected(pool: Pool, chunk_bytes: int) -> Non
     assert sum(map(len, tape.trades.values())) > 50
     await assert_equal(pool, tape)
     tape.halt("BTCUSD")
-    tape.trade_on(100)
+    tape.prompt = 0.05
+    tape.trade_on(150)
     await tape.flush()
     await read_all(projector)
     await assert_equal(pool, tape)

@@ -71,6 +71,8 @@ class Tape:
         self._resting: dict[str, list[Known]] = defaultdict(list)
         self._refs: dict[int, int] = defaultdict(int)
         self._late: list[tuple[int, Any]] = []
+        self.prompt = 0.6
+        """How often what has happened is heard of at once."""
 
     async def open(self) -> None:
         """Two streams of accounts and one of books."""
@@ -201,7 +203,7 @@ class Tape:
         else:
             event = accounts.OrdersSettled(order.customer, order.symbol, self.at, (update,))
         self._late.append((order.customer, event))
-        if self.chance.random() < 0.6:
+        if self.chance.random() < self.prompt:
             self.deliver()
 
     def deliver(self) -> None:
