@@ -1,8 +1,9 @@
 """One market's streams: what its followers are told, and when.
 
-Trades go out at once. Levels are gathered to at most one event in 100 ms (or a second, where that
-is asked for), the first of them at once; each event begins with the update after the one before.
-What nobody follows is not written.
+Trades go out at once; to many followers, what has gathered in up to 25 ms goes together, as each
+write to each of them costs the same whatever is in it. Levels are gathered to at most one event in
+100 ms (or a second, where that is asked for), the first of them at once; each event begins with
+the update after the one before. What nobody follows is not written.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ from serve_apps.exchange.streams.topics import FAST_MS, SLOW_MS, StreamName, Top
 
 BEST_S: Final = 0.02
 """The touch is told at most this often: what comes in between is over before anybody could act."""
+WRITE_S: Final = 80e-6
+"""What a write to one follower costs all concerned, the proxy and the follower among them."""
+GATHER_MIN_S: Final = 0.001
+GATHER_MAX_S: Final = 0.025
 CANDLE_S: Final = 1.0
 TICKER_S: Final = 1.0
 CLOSING_GRACE_S: Final = 0.25
 """A candle that ends without a trade waits so long for those that are on their way."""
+
+_TRADES: Final = "trades"
 
 
 class Board:
@@ -43,7 +50,10 @@ class Board:
         self._changed: dict[int, dict[tuple[int, int], int]] = {}
         self._from: dict[int, int] = {}
         self._told_at: dict[str, float] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._due: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushed_at = 0.0
+        self._trades: list[TimedTrade] = []
         self._rolls: dict[str, asyncio.TimerHandle] = {}
         self._best = (0, 0, 0, 0)
         self._depths: dict[str, Topic] = {}
@@ -89,14 +99,14 @@ class Board:
         for speed in list(self._changed):
             if not any(_speed(depth) == speed for depth in self._depths):
                 del self._changed[speed], self._from[speed]
-        if (timer := self._timers.pop(name, None)) is not None:
-            timer.cancel()
+        self._due.pop(name, None)
 
     def close(self) -> None:
         """Tell nothing more."""
-        for timer in (*self._timers.values(), *self._rolls.values()):
-            timer.cancel()
-        self._timers.clear()
+        for timer in (self._timer, *self._rolls.values()):
+            if timer is not None:
+                timer.cancel()
+        self._due.clear()
         self._rolls.clear()
 
     def follow_candle(self, interval: str) -> None:
@@ -112,7 +122,7 @@ class Board:
     def tell(self, news: News) -> None:
         """Pass on what the feed says is new."""
         if news.trades:
-            self.tell_trades(news.trades)
+            self._take_trades(news.trades)
         for speed, changed in self._changed.items():
             for side, price, quantity in news.levels:
                 changed[side, price] = quantity
@@ -131,21 +141,22 @@ class Board:
                 self._pace("best", BEST_S)
         if news.status and (topic := self._topic("state")) is not None:
             topic.send([self.state()])
+        self._flush()
 
     def tell_trades(self, trades: Sequence[TimedTrade]) -> None:
         """Pass on trades, each once and in order."""
+        self._take_trades(trades)
+        self._flush()
+
+    def _take_trades(self, trades: Sequence[TimedTrade]) -> None:
         self.traded = True
-        now, texts = self._clock(), self.texts
-        if (topic := self._topic("trade")) is not None:
-            topic.send([payloads.trade(texts, now, item) for item in trades])
-        if (topic := self._topic("aggTrade")) is not None:
-            topic.send(
-                [payloads.agg_trade(texts, now, *one) for one in payloads.aggregated(trades)]
-            )
+        if self._topic("trade") is not None or self._topic("aggTrade") is not None:
+            self._trades += trades
+            self._pace(_TRADES, 0.0)
         if self.tape.seeded:
             for item in trades:
                 self.tape.take(item)
-            self._tell_closed(now)
+            self._tell_closed(self._clock())
             for name in self._klines:
                 self._pace(name, CANDLE_S)
             for kind in ("ticker", "miniTicker"):
@@ -160,6 +171,7 @@ class Board:
         for kind in ("ticker", "miniTicker"):
             if self._topic(kind) is not None:
                 self._pace(kind, TICKER_S)
+        self._flush()
 
     def initial(self, stream: StreamName) -> bytes | None:
         """What somebody is told who begins to follow a stream that only tells of changes."""
@@ -206,20 +218,40 @@ class Board:
         return self.topics.get(f"{self.feed.symbol.lower()}@{kind}")
 
     def _pace(self, name: str, interval_s: float) -> None:
-        """Tell now, or as soon as ``interval_s`` have passed since the last time."""
-        if name in self._timers:
-            return
-        wait = self._told_at.get(name, 0.0) + interval_s - self._loop.time()
-        if wait <= 0:
-            self._tell(name)
-        else:
-            self._timers[name] = self._loop.call_later(wait, self._tell, name)
+        """Tell as soon as ``interval_s`` have passed since the last time."""
+        if name not in self._due:
+            self._due[name] = self._told_at.get(name, 0.0) + interval_s
+
+    def _gather_s(self) -> float:
+        """How long to gather for so many followers."""
+        most = max((len(t.raw) + len(t.combined) for t in self.topics.values()), default=0)
+        wait = most * WRITE_S
+        return 0.0 if wait < GATHER_MIN_S else min(wait, GATHER_MAX_S)
+
+    def _flush(self) -> None:
+        """Tell whatever it is time for, and come back for the rest."""
+        now, gather_s = self._loop.time(), self._gather_s()
+        if self._due and now >= self._flushed_at + gather_s:
+            # What is due a moment later goes along: it would be a write of its own.
+            due = [name for name, at in self._due.items() if at <= now + gather_s / 2]
+            if due:
+                self._flushed_at = now
+            for name in due:
+                del self._due[name]
+                self._told_at[name] = now
+                self._tell(name)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due:
+            at = max(min(self._due.values()), self._flushed_at + gather_s)
+            self._timer = self._loop.call_at(at, self._flush)
 
     def _tell(self, name: str) -> None:
-        self._timers.pop(name, None)
-        self._told_at[name] = self._loop.time()
         now, texts, copy = self._clock(), self.texts, self.feed.copy
-        if name == "best":
+        if name == _TRADES:
+            self._tell_trades(now)
+        elif name == "best":
             self._tell_best()
         elif name in self._depths:
             self._tell_depth(_speed(name))
@@ -235,6 +267,15 @@ class Board:
                 topic.send([self.ticker(now)])
             else:
                 topic.send([payloads.mini_ticker(texts, now, self.tape.totals(now))])
+
+    def _tell_trades(self, now: int) -> None:
+        trades, self._trades = self._trades, []
+        if (topic := self._topic("trade")) is not None:
+            topic.send([payloads.trade(self.texts, now, item) for item in trades])
+        if (topic := self._topic("aggTrade")) is not None:
+            topic.send(
+                [payloads.agg_trade(self.texts, now, *one) for one in payloads.aggregated(trades)]
+            )
 
     def _tell_best(self) -> None:
         topic = self._topic("bookTicker")

@@ -133,11 +133,11 @@ class Connection:
         if message["type"] != "websocket.receive":
             return False
         if not self._may_ask():
-            await self._send({"type": "websocket.close", "code": 1008})
+            await self._close(1008)
             return False
         text = message.get("text")
         if text is not None and len(text) > REQUEST_SIZE_MAX:
-            await self._send({"type": "websocket.close", "code": 1009})
+            await self._close(1009)
             return False
         number: Any = None
         after: list[str] = []
@@ -152,6 +152,11 @@ class Connection:
         self._tell(_encode({"result": result, "id": number}))
         self._tell_initial(after)
         return True
+
+    async def _close(self, code: int) -> None:
+        if self._wire is not None:
+            self._wire.flush()
+        await self._send({"type": "websocket.close", "code": code})
 
     def _may_ask(self) -> bool:
         now = time.monotonic()

@@ -36,6 +36,9 @@ class Wire(Protocol):
         Never waits. Who is too far behind is cut off.
         """
 
+    def flush(self) -> None:
+        """Let what was sent go before anything that does not go through here, as a close."""
+
     @property
     def gone(self) -> bool:
         """Whether nothing can be sent any more."""
@@ -77,20 +80,31 @@ def wire_of(
 
 
 class SharedWire:
-    """Straight to the transport."""
+    """Straight to the transport: what is told in one turn of the event loop is one write."""
 
-    __slots__ = ("_behind_max", "_transport")
+    __slots__ = ("_behind_max", "_loop", "_pending", "_transport")
 
     def __init__(self, transport: asyncio.WriteTransport, behind_max: int = BUFFER_MAX) -> None:
         self._transport = transport
         self._behind_max = behind_max
+        self._pending: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
 
     def send(self, frames: bytes, payloads: Sequence[bytes], *, binary: bool = False) -> None:
+        """Keep the frames for the end of this turn."""
+        if not self._pending:
+            self._loop.call_soon(self.flush)
+        self._pending.append(frames)
+
+    def flush(self) -> None:
         """Hand the frames to the transport; cut the connection when it holds too much."""
-        transport = self._transport
+        pending, transport = self._pending, self._transport
+        if not pending:
+            return
+        self._pending = []
         if transport.is_closing():
             return
-        transport.write(frames)
+        transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
         if transport.get_write_buffer_size() > self._behind_max:
             transport.abort()
 
@@ -101,6 +115,7 @@ class SharedWire:
 
     async def close(self) -> None:
         """Nothing runs in the background."""
+        self.flush()
 
 
 class QueuedWire:
@@ -127,6 +142,9 @@ class QueuedWire:
             self._queue.clear()
             self._cut()
         self._wake.set()
+
+    def flush(self) -> None:
+        """The queue goes as fast as it can."""
 
     @property
     def gone(self) -> bool:
