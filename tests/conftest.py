@@ -21,6 +21,16 @@ from persistence.database import Pool, connection, open_pool
 from persistence.migrate import migrate
 
 TEMPLATE = "kontor_template"
+PLATFORM_TESTS = ("tests/chaos/", "tests/cluster/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share a worker, and all that start platforms do: two platforms at a time
+    would each take the processors that the other's times rest on."""
+    for item in items:
+        path = item.nodeid.partition("::")[0]
+        platform = path.startswith(PLATFORM_TESTS) or item.get_closest_marker("cluster")
+        item.add_marker(pytest.mark.xdist_group("platforms" if platform else path))
 
 
 @pytest.fixture(scope="session")
