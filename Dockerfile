@@ -19,6 +19,10 @@ RUN /opt/build/bin/uv pip compile --no-cache pyproject.toml --constraints requir
         --compile-bytecode runtime.lock \
     && VIRTUAL_ENV=/opt/kontor /opt/build/bin/uv pip install --no-cache --no-deps \
         --compile-bytecode /wheel/*.whl
+# The matching engine, compiled.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && /opt/build/bin/kontor compile --into \
+        "$(/opt/kontor/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 
 FROM python:3.13-slim
 RUN useradd --create-home --uid 10001 kontor && install --directory --owner kontor /var/lib/kontor

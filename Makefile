@@ -54,7 +54,7 @@ clean: ## remove the environment and everything built; data in var/ stays
 	@rm -rf $(VENV) $(CLIENTS) node_modules build serve_apps/pages/static *.egg-info
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed $(VENV)/.compiled
 
 $(VENV)/.bootstrapped: requirements-bootstrap.lock
 	@supported='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
@@ -81,6 +81,11 @@ $(VENV)/.installed: $(VENV)/.bootstrapped requirements.lock pyproject.toml
 	$(UV) pip sync --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --no-build-isolation --no-deps --editable .
 	rm -rf build *.egg-info
+	touch $@
+
+# The matching engine, by the C compiler; without one a line says so and the plain form is used.
+$(VENV)/.compiled: $(VENV)/.installed $(wildcard domain/trading/*.py)
+	@$(BIN)/kontor compile
 	touch $@
 
 # Trading clients of others, which the tests of the trading API drive from outside.

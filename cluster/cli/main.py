@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -200,6 +201,18 @@ def migrate(as_json: Json = False) -> None:
         show({"applied": applied})
     else:
         typer.echo("\n".join(applied) or "The schema is up to date.")
+
+
+@app.command("compile")
+def compile_engine(
+    into: Annotated[
+        Path | None, typer.Option(help="Folder of installed packages (default: this one's).")
+    ] = None,
+) -> None:
+    """Compile the matching engine, where there is a C compiler; it runs without, slower."""
+    from cluster.compiling import compile_engine
+
+    compile_engine(lambda text: typer.echo(f"engine: {text}"), into)
 
 
 @app.command()

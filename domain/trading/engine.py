@@ -1,16 +1,33 @@
-"""The engine as others use it: the compiled form where there is one, else the plain one.
+"""The engine as others use it: the compiled form where there is one of this source, else the plain.
 
-Both are the same source (``domain/trading/book.py``), give the same results and the same bytes;
+Both are ``domain/trading/book.py`` and what it imports, give the same results and the same bytes;
 see docs/decisions/0019. ``COMPILED`` says which one runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from pkgutil import get_data
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from domain.trading.state import BookPhase, BookState
+
+MODULES: Final = ("values", "levels", "judging", "auction", "resting", "book")
+"""The modules that are compiled, each after those that it imports."""
+
+PACKAGE: Final = "kontor_engine"
+"""What the compiled form is called."""
+
+
+def source_hash() -> str:
+    """A hash of the modules as they are in this installation."""
+    digest = sha256()
+    for name in MODULES:
+        digest.update(get_data("domain.trading", f"{name}.py") or b"")
+    return digest.hexdigest()
+
 
 if TYPE_CHECKING:
     from domain.trading.book import Book
@@ -18,13 +35,14 @@ if TYPE_CHECKING:
     COMPILED: bool
 else:
     try:
+        from kontor_engine import SOURCE
         from kontor_engine.book import Book
 
-        COMPILED = True
+        COMPILED = source_hash() == SOURCE
     except ImportError:
-        from domain.trading.book import Book
-
         COMPILED = False
+    if not COMPILED:
+        from domain.trading.book import Book
 
 __all__ = ["COMPILED", "Book", "BookPhase", "BookState", "decode_hook", "encode_hook"]
 
