@@ -436,6 +436,11 @@ async def no_markets(desk: Desk, call: Call) -> Any:
     }
 
 
+async def no_pairs(desk: Desk, call: Call) -> Any:
+    """Nothing is traded on margin."""
+    return []
+
+
 async def currencies(desk: Desk, call: Call) -> Any:
     """The assets that are traded; nothing is paid in or out by this way."""
     names: dict[str, None] = {}

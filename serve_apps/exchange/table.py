@@ -146,6 +146,10 @@ MARKET: Final = (
         "", "GET", "/fapi/v1/exchangeInfo /dapi/v1/exchangeInfo /eapi/v1/exchangeInfo", "anyone",
         "There are no derivatives", 1, market.no_markets,
     ),
+    Operation(
+        "", "GET", "/sapi/v1/margin/allPairs /sapi/v1/margin/isolated/allPairs", "anyone",
+        "Nothing is traded on margin", 1, market.no_pairs,
+    ),
 )  # fmt: skip
 """What everybody may know."""
 
