@@ -30,7 +30,7 @@ def _stored(value: Any) -> OrderBookState:
     """msgspec's hook for states that are not its own types."""
     if type(value) is OrderBook:
         return value.snapshot()
-    raise NotImplementedError(f"{type(value).__name__} cannot be stored")
+    raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
 class BooksCodec(Codec[Any, Any]):
