@@ -81,20 +81,18 @@ class OrderLine(msgspec.Struct):
     updated_at: datetime
     life: list[int]
 
-    def take(self, update: Update, at: int, *, refusable: bool) -> bool:
+    def take(self, update: Update, at: int, *, refusable: bool) -> None:
         """Let ``update`` count, unless it tells of a time before what is known already.
 
         An answer of the book and what happened to the order meanwhile come on different ways: the
         one that tells of more trades, or of the end, is the later. With ``refusable`` a code says
         that an action was refused: only an order that had just been placed is over by that.
         """
-        if self.status >= OrderStatus.FILLED:
-            return False
         if update.code and refusable and self.status != OrderStatus.PENDING:
-            return False
+            return
         ended = update.status >= OrderStatus.FILLED
         if not ended and update.filled < self.filled:
-            return False
+            return
         if ended or update.filled > self.filled:
             self.quantity = update.quantity or self.quantity
         else:
@@ -105,7 +103,6 @@ class OrderLine(msgspec.Struct):
         self.filled, self.quote = update.filled, update.quote
         self.code = update.code or self.code
         self.updated_at = max(self.updated_at, to_datetime(at))
-        return True
 
 
 class Chunk:
