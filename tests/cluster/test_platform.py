@@ -61,7 +61,7 @@ def test_status_shows_each_partition(pair: tuple[Running, Running]) -> None:
     status = json.loads(done.stdout)
     actors = status["actors"]
     alive = [node for node in status["nodes"] if node["alive"]]
-    assert [(node["head"], node["partitions"]) for node in alive] == [(True, 2)]
+    assert [(node["head"], node["partitions"]) for node in alive] == [(True, 3)]
     assert {incident["event"] for incident in status["incidents"]} == {"started"}
     partitions = [actor for actor in actors if actor["kind"] == "AccountActor"]
     assert [actor["state"] for actor in partitions] == ["running", "running"]
@@ -71,6 +71,8 @@ def test_status_shows_each_partition(pair: tuple[Running, Running]) -> None:
         assert actor["lag"] >= 0
         assert actor["restarts"] == 0
         assert actor["memory"] > 0
+    (books,) = [actor for actor in actors if actor["kind"] == "OrderBookActor"]
+    assert (books["state"], books["hosts"]) == ("running", "OrderBookActor(p0)")
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis-server", "gcs_server"])

@@ -187,10 +187,12 @@ def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
     [
         (("scale", "accounts", "0"), "From 1 to 256 partitions, not 0."),
         (("scale", "accounts", "257"), "From 1 to 256 partitions, not 257."),
-        (("scale", "cards", "2"), "There are no cards to place: accounts are."),
+        (("scale", "cards", "2"), "There are no cards to place: accounts, books are."),
         (("pin", "accounts", "123"), "123 is not a customer number: 10 digits."),
         (("pin", "accounts", "1234567890"), "There is no customer 1234567890."),
         (("unpin", "accounts", "1234567890"), "1234567890 is not pinned."),
+        (("pin", "books", "BTC-USD"), "BTC-USD is not a symbol: capitals and digits."),
+        (("pin", "books", "nosuchusd"), "There is no instrument NOSUCHUSD."),
         (("drain", "nobody"), "No living node is called nobody."),
         (("role", "grant", "nobody@example.org"), "Nobody has signed up as nobody@example.org."),
         (("role", "grant", "olga@example.com", "tsar"), "There is no role tsar."),
@@ -229,7 +231,7 @@ def test_a_role_counts_within_seconds(platform: Running, payers: tuple[Payer, Pa
     assert found["books"]["state"] == "right"
     assert found["books"]["proof"]["ok"]
     assert all(Decimal(row["sum"]) == 0 for row in found["books"]["sums"])
-    assert [row["state"] for row in found["partitions"]] == ["running", "running"]
+    assert [row["state"] for row in found["partitions"]] == ["running"] * 3
     command(platform, "role", "revoke", ann.email)
     assert wait_until(lambda: {status() for _ in range(8)} == {404}, timeout_s=8)
 
