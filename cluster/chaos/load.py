@@ -53,10 +53,10 @@ class Payment(msgspec.Struct, frozen=True):
     amount: int
 
 
-async def sign_up(url: str, count: int) -> list[Customer]:
-    """Make customers the way customers do."""
+async def sign_up(url: str, count: int, *, first: int = 0) -> list[Customer]:
+    """Make customers the way customers do, numbered from ``first``."""
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        return [await _sign_up(client, number) for number in range(count)]
+        return [await _sign_up(client, first + number) for number in range(count)]
 
 
 async def _sign_up(client: httpx.AsyncClient, number: int) -> Customer:
