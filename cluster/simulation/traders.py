@@ -16,7 +16,7 @@ from domain.trading.rules import About, InstrumentType, Rules
 BASES = ("BTC", "ETH", "KTRA")
 MAKER, TAKER = 1_000, 2_000
 _ISSUED = 50 * 10**8
-_FUNDED = 15_000
+_FUNDED = 5_000
 _STOPS = (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
 _FORCES = (TimeInForce.GTC,) * 5 + (TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD)
 _SET_UP = 1 << 40
