@@ -78,7 +78,7 @@ def test_how_it_looks(
     page = open_browser(width=width, height=height, dark=dark).new_page()
     enter(page, site)
     check(page)
-    expect(page.get_by_text("running").locator("visible=true")).to_have_count(4)
+    expect(page.get_by_text("running").locator("visible=true")).to_have_count(5)
     expect(page.locator("[data-proof]")).to_contain_text("right, in")
     picture(page, screenshots, "operations", width, dark=dark)
     page.get_by_role("link", name="Operations").locator("visible=true").first.click()
@@ -90,7 +90,9 @@ def test_moves_are_seen_while_they_happen(
 ) -> None:
     page = open_browser().new_page()
     enter(page, site)
-    map_text = page.get_by_role("img", name="Map of the 4,096 slots").locator("desc")
+    map_text = page.get_by_role("img", name="Map of the 4,096 slots of accounts").locator("desc")
+    books = page.get_by_role("img", name="Map of the 4,096 slots of books").locator("desc")
+    expect(books).to_contain_text("books/0 owns 4,096.")
     expect(map_text).to_contain_text("accounts/2 owns")
     expect(map_text).not_to_contain_text("accounts/3")
     assert command(running, "scale", "accounts", "4")["done"]
@@ -105,7 +107,7 @@ def test_moves_are_seen_while_they_happen(
         command(running, "scale", "accounts", "3", "--no-wait")
         expect(map_text).to_contain_text("are to go from accounts/3")
         expect(page.locator(".slot-moving").first).to_be_attached()
-        expect(page.locator("[data-books=unknown]")).to_contain_text("4 of 5 partitions")
+        expect(page.locator("[data-books=unknown]")).to_contain_text("5 of 6 partitions")
         check(page)
         picture(page, screenshots, "operations-moving", 1280, dark=False)
     finally:
