@@ -131,7 +131,8 @@ async def test_trades_by_id_by_time_and_the_latest(pool: Pool) -> None:
     assert plain(await queries.recent_trades(pool, "BTCUSD", 10_000)) == expected[::-1]
     chance = random.Random(1)
     for _ in range(20):
-        start, end = sorted(chance.randrange(START - SECOND, tape.at + SECOND) for _ in range(2))
+        moments = [chance.randrange(START - SECOND, tape.at + SECOND), chance.choice(expected)[4]]
+        start, end = sorted(moments)
         between = [trade for trade in expected if start <= trade[4] < end]
         assert plain(await queries.trades_between(pool, "BTCUSD", start, end)) == between
         assert plain(await queries.trades_between(pool, "BTCUSD", start, end, 3)) == between[:3]
@@ -168,6 +169,7 @@ async def test_aggregated_trades(pool: Pool, monkeypatch: pytest.MonkeyPatch) ->
             await asked(first=split[1], limit=2)
             == [row for row in expected if row[0] >= split[1]][:2]
         )
+        assert await asked(first=split[0], limit=1) == [split]
         middle = expected[len(expected) // 2][0]
         assert await asked(start=times[middle]) == [
             row for row in expected if times[row[0]] >= times[middle]
