@@ -443,11 +443,26 @@ async def test_instruments_are_listed_halted_and_delisted(
     assert "Wait for news" in admin.text
     await admin.submit(place_ + "ABCUSD", change="auction", minutes="0")
     assert admin.page.status_code == 422
+    unknown = {**admin.fields(place_ + "ABCUSD"), "change": "explode"}
+    await admin.submit(place_ + "ABCUSD", change="auction", minutes="5")
+    async with Browser(venue.app) as visitor:
+
+        async def auction() -> bool:
+            await visitor.go("/trade/ABCUSD")
+            return bool(re.search(r"Auction until \d\d:\d\d:\d\d UTC", visitor.text))
+
+        await eventually(auction)
+    assert (await admin.post(place_ + "ABCUSD", unknown)).status_code == 404
+    await admin.go(place_)
     await admin.submit(place_ + "ABCUSD", change="resume")
     await admin.submit(place_ + "ABCUSD", change="delist", reason="Gone")
     assert place_ + "ABCUSD" not in admin.page.text
     async with Browser(venue.app) as visitor:
         await visitor.go("/markets")
         assert "Abacus" not in visitor.text
-        await visitor.go("/trade/ABCUSD")
-        assert "not traded any more" in visitor.text
+
+        async def gone() -> bool:
+            await visitor.go("/trade/ABCUSD")
+            return "not traded any more" in visitor.text
+
+        await eventually(gone)

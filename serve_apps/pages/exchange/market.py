@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
+from domain.trading.commands import BookView, ReadBook
 from persistence.trading.catalogue import Instrument
 from persistence.trading.queries import Bar, candles
 from serve_apps.accounts import microseconds
-from serve_apps.pages.exchange.figures import Drawing, draw, line
+from serve_apps.pages.exchange.figures import Drawing, draw, line, price, quantity
 from serve_apps.services import Services
 
 LEVELS: Final = 14
@@ -100,9 +102,7 @@ async def depth(services: Services, symbol: str) -> Depth:
     found = await services.market.depth(symbol, LEVELS)
     if found is None:
         return Depth([], [], None)
-    most = max(
-        (sum(quantity for _, quantity in side) for side in (found.bids, found.asks)), default=0
-    )
+    most = max((sum(lots for _, lots in side) for side in (found.bids, found.asks)), default=0)
     bids, asks = _levels(found.bids, most), _levels(found.asks, most)
     spread = asks[0].price - bids[0].price if bids and asks else None
     return Depth(bids, asks, spread)
@@ -110,16 +110,16 @@ async def depth(services: Services, symbol: str) -> Depth:
 
 def _levels(side: Sequence[tuple[int, int]], most: int) -> list[Level]:
     total, found = 0, []
-    for price, quantity in side:
-        total += quantity
-        found.append(Level(price, quantity, total, total * 1_000 // most))
+    for ticks, lots in side:
+        total += lots
+        found.append(Level(ticks, lots, total, total * 1_000 // most))
     return found
 
 
 async def prints(services: Services, symbol: str) -> list[Print]:
     """The latest trades, newest first."""
     found = await services.market.trades(symbol, PRINTS) or ()
-    return [Print(price, quantity, side, at) for _, price, quantity, side, _, at in reversed(found)]
+    return [Print(ticks, lots, side, at) for _, ticks, lots, side, _, at in reversed(found)]
 
 
 async def bars(services: Services, symbol: str, interval: str, count: int) -> list[Bar]:
@@ -143,13 +143,22 @@ async def state(services: Services, instrument: Instrument) -> tuple[str, str]:
     return instrument.status, instrument.reason
 
 
-def banner(word: str, reason: str) -> str:
+async def banner(services: Services, instrument: Instrument, word: str, reason: str) -> str:
     """What is said above the market when it does not trade as usual."""
-    why = f": {reason}" if reason else ""
-    if word == "auction":
-        return (
-            "Opening auction: orders are collected and will trade at a single price when it ends."
-        )
+    why = f": {reason.rstrip('.')}" if reason else ""
     if word == "delisted":
         return f"This instrument is not traded any more{why}."
-    return f"Trading is halted{why}. Orders can be cancelled, not placed."
+    if word != "auction":
+        return f"Trading is halted{why}. Orders can be cancelled, not placed."
+    text = "Auction: orders are collected and trade at a single price when it ends."
+    view = await services.books.call(ReadBook(instrument.symbol, 1))
+    if not isinstance(view, BookView) or not view.until:
+        return text
+    end = datetime.fromtimestamp(view.until // 1_000_000, UTC)
+    text = (
+        f"Auction until {end:%H:%M:%S} UTC: orders are collected and trade at a single price then."
+    )
+    if view.indicative:
+        at, lots = price(view.indicative, instrument), quantity(view.matched, instrument)
+        text += f" As it stands, {lots} {instrument.base} would trade at {at}."
+    return text

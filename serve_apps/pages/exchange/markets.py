@@ -68,7 +68,7 @@ async def instrument(visit: Visit) -> Response:
         instrument=found,
         ticker=ticker,
         state=word,
-        banner=market.banner(word, reason),
+        banner=await market.banner(services, found, word, reason) if word != "trading" else "",
         drawing=await market.drawing(services, symbol, "1h"),
         trades=(await market.prints(services, symbol))[:10],
         worth=ticker.last * found.tick * found.issued // 10**8 if ticker and found.issued else 0,

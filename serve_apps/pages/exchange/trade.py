@@ -272,7 +272,9 @@ async def _page(
         "interval": interval,
         "intervals": market.CHOICES,
         "state": word,
-        "banner": market.banner(word, reason),
+        "banner": await market.banner(services, instrument, word, reason)
+        if word != "trading"
+        else "",
         "view": view if view in _VIEWS else "ticket" if visit.query.get("price") else "chart",
         "desk_tab": tab if tab in _TABS else "open",
         "desk": desk,
