@@ -10,6 +10,7 @@ import io
 import re
 import secrets
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -172,7 +173,10 @@ async def test_an_order_that_trades_shows_as_filled(ann: Browser) -> None:
     assert 'data-balance="BTC"' in ann.page.text
     await ann.go("/trade/BTCUSD")
     assert re.search(r'data-last data-direction="\w+">101.00<', ann.page.text)
-    assert 'class="print" data-side="buy"' in ann.page.text
+    printed = re.search(r'class="print" data-side="buy".*?datetime="([^"]+)"', ann.page.text)
+    assert printed is not None
+    age = datetime.now(UTC) - datetime.fromisoformat(printed[1])
+    assert timedelta() <= age < timedelta(minutes=1)
 
     async def filled() -> bool:
         await ann.go("/trade/BTCUSD")

@@ -119,7 +119,7 @@ def _levels(side: Sequence[tuple[int, int]], most: int) -> list[Level]:
 async def prints(services: Services, symbol: str) -> list[Print]:
     """The latest trades, newest first."""
     found = await services.market.trades(symbol, PRINTS) or ()
-    return [Print(ticks, lots, side, at) for _, ticks, lots, side, _, at in reversed(found)]
+    return [Print(each.price, each.quantity, each.taker, each.at) for each in reversed(found)]
 
 
 async def bars(services: Services, symbol: str, interval: str, count: int) -> list[Bar]:
