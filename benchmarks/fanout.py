@@ -10,8 +10,9 @@ change is up to that much older when it is told.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -26,36 +27,48 @@ from benchmarks.traders import Market
 
 SETTLE_S: Final = 1.0
 WARM_S: Final = 1.0
+QUIET_MAX: Final = 20
 _CONNECTING: Final = 25
 _TENTHS: Final = 10
 
 
 class Tally:
-    """What subscribers heard of one kind of event; latencies in tenths of a millisecond."""
+    """What subscribers heard of one kind of event: by the second in which it happened, how often
+    it was how many tenths of a millisecond old."""
 
     def __init__(self) -> None:
-        self.latencies: Counter[int] = Counter()
         self.gaps = 0
+        self.heard = 0
+        self._ages: defaultdict[int, Counter[int]] = defaultdict(Counter)
 
-    def summary(self, seconds: float) -> dict[str, Any]:
-        """Rates and quantiles, in milliseconds."""
-        events = self.latencies.total()
+    def take(self, happened_ms: int, now: float) -> None:
+        """An event of this time, heard ``now``."""
+        self.heard += 1
+        age = round(now * 1_000 * _TENTHS) - happened_ms * _TENTHS
+        self._ages[happened_ms // 1_000][age] += 1
+
+    def summary(self, begin: int, end: int) -> dict[str, Any]:
+        """Rates and quantiles, in milliseconds, of what happened in these seconds."""
+        ages: Counter[int] = Counter()
+        for second in range(begin, end):
+            ages.update(self._ages[second])
         return {
-            "events": events,
-            "per_second": round(events / seconds, 1),
-            "p50_ms": self._quantile(0.5),
-            "p99_ms": self._quantile(0.99),
-            "max_ms": self._quantile(1.0),
+            "events": ages.total(),
+            "per_second": round(ages.total() / (end - begin), 1),
+            "p50_ms": _quantile(ages, 0.5),
+            "p99_ms": _quantile(ages, 0.99),
+            "max_ms": _quantile(ages, 1.0),
             "gaps": self.gaps,
         }
 
-    def _quantile(self, share: float) -> float:
-        left = share * self.latencies.total()
-        for tenths, count in sorted(self.latencies.items()):
-            left -= count
-            if left <= 0:
-                return tenths / _TENTHS
-        return 0.0
+
+def _quantile(ages: Counter[int], share: float) -> float:
+    left = share * ages.total()
+    for tenths, count in sorted(ages.items()):
+        left -= count
+        if left <= 0:
+            return tenths / _TENTHS
+    return 0.0
 
 
 class _Follower:
@@ -74,14 +87,12 @@ class _Follower:
             number = _number(message, b'"t":')
             self._trades.gaps += bool(self._trade) and number != self._trade + 1
             self._trade = number
-            age = now * 1_000 - _number(message, b'"T":')
-            self._trades.latencies[round(age * _TENTHS)] += 1
+            self._trades.take(_number(message, b'"T":'), now)
         elif message.startswith(b'{"e":"depthUpdate"'):
             first = _number(message, b'"U":')
             self._depth.gaps += bool(self._update) and first != self._update + 1
             self._update = _number(message, b'"u":')
-            age = now * 1_000 - _number(message, b'"E":')
-            self._depth.latencies[round(age * _TENTHS)] += 1
+            self._depth.take(_number(message, b'"E":'), now)
 
 
 def _number(message: bytes, name: bytes) -> int:
@@ -104,12 +115,14 @@ async def _follow(host: tuple[str, int], symbol: str, subscribers: int, parent: 
     shares[0] += subscribers % _CONNECTING
     await asyncio.gather(*map(connect, shares))
     parent.send(len(sessions))
-    await asyncio.to_thread(parent.recv)
-    trades.latencies.clear()
-    depth.latencies.clear()
-    started = time.monotonic()
-    await asyncio.to_thread(parent.recv)
-    seconds = time.monotonic() - started - SETTLE_S
+    begin, end = await asyncio.to_thread(parent.recv)
+    heard = -1
+    for _ in range(QUIET_MAX):
+        # What is still on its way counts too, however late it comes.
+        if heard == trades.heard + depth.heard:
+            break
+        heard = trades.heard + depth.heard
+        await asyncio.sleep(SETTLE_S)
     dropped = sum(session.closed.done() for session in sessions)
     for session in sessions:
         session.close()
@@ -117,8 +130,8 @@ async def _follow(host: tuple[str, int], symbol: str, subscribers: int, parent: 
         {
             "subscribers": len(sessions),
             "dropped": dropped,
-            "trades": trades.summary(seconds),
-            "depth": depth.summary(seconds),
+            "trades": trades.summary(begin, end),
+            "depth": depth.summary(begin, end),
         }
     )
 
@@ -146,10 +159,11 @@ async def measure(
         connected = await asyncio.to_thread(ours.recv)
         progress(f"  {connected} subscribers are connected")
         await over_websocket.paced(place, market, seconds=WARM_S, per_second=per_second)
-        ours.send("begin")
-        orders = await over_websocket.paced(place, market, seconds=seconds, per_second=per_second)
-        await asyncio.sleep(SETTLE_S)
-        ours.send("end")
+        begin = math.ceil(time.time())
+        orders = await over_websocket.paced(
+            place, market, seconds=seconds + 1, per_second=per_second
+        )
+        ours.send((begin, begin + round(seconds)))
         heard: dict[str, Any] = await asyncio.to_thread(ours.recv)
     finally:
         process.terminate()

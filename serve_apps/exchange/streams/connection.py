@@ -282,6 +282,7 @@ class Connection:
             self._tell(Topic(key).wrap(event) if self.combined else event)
 
         self._customers[key] = self._streams.users.subscribe(customer, deliver)
+        await self._streams.users.ready(customer)
         return True
 
     def _leave(self) -> None:

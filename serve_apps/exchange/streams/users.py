@@ -202,17 +202,16 @@ class Users:
                 continue
             before = known.balances
             known.balances = {balance.asset: balance for balance in view.balances}
-            if before is not None:
-                changed = [
-                    balance
-                    for asset, balance in known.balances.items()
-                    if before.get(asset) != balance
-                ]
-                changed += [
-                    BalanceView(asset, 0, 0) for asset in before if asset not in known.balances
-                ]
-                if changed:
-                    _deliver(known, execution.position(changed, at, self._clock()))
+            if before is None and not at:
+                continue  # nothing has happened yet
+            changed = _changed(before or {}, known.balances)
+            if changed:
+                _deliver(known, execution.position(changed, at, self._clock()))
+
+
+def _changed(before: dict[str, BalanceView], now: dict[str, BalanceView]) -> list[BalanceView]:
+    changed = [balance for asset, balance in now.items() if before.get(asset) != balance]
+    return changed + [BalanceView(asset, 0, 0) for asset in before if asset not in now]
 
 
 def _deliver(known: _Customer, event: bytes) -> None:

@@ -179,6 +179,25 @@ async def test_own_events_over_a_listen_key_and_the_websocket_api(
             assert (await line.event("executionReport"))["x"] == kind
 
 
+async def test_own_events_go_on_after_a_lost_connection_to_redis(
+    venue: Venue, redis_url: str, ann: Trader
+) -> None:
+    key = (await ann.raw("POST", "userDataStream")).json()["listenKey"]
+    client = redis.asyncio.Redis.from_url(redis_url)
+    async with stream(venue, f"/ws/{key}") as own:
+        await ann.place("BUY", "100.00", "1")
+        await own.of("outboundAccountPosition")
+        await client.client_kill_filter(_type="pubsub")
+        await ann.place("BUY", "100.00", "1")
+        # What happened meanwhile is seen in the balances at least.
+        lost = await own.of("outboundAccountPosition")
+        assert lost["B"] == [{"a": "USD", "f": "999800.00000000", "l": "200.00000000"}]
+        await ann.place("BUY", "100.00", "1", newClientOrderId="after")
+        while (await own.of("executionReport"))["c"] != "after":
+            pass
+    await client.aclose()
+
+
 async def test_others_hear_nothing(venue: Venue, ann: Trader, ben: Trader) -> None:
     key = (await ann.raw("POST", "userDataStream")).json()["listenKey"]
     async with stream(venue, f"/ws/{key}") as own:
