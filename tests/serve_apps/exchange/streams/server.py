@@ -48,7 +48,7 @@ class Server:
         self.market: Market
         self.books: Books
         self.history: History
-        self._shared = shared
+        self.shared = shared
 
     @property
     def customer_of(self) -> Any:
@@ -64,7 +64,7 @@ class Server:
         async def plainly(message: Any) -> None:
             await send(message)
 
-        connection = Connection(self, scope, receive, send if self._shared else plainly)
+        connection = Connection(self, scope, receive, send if self.shared else plainly)
         self.connections.add(connection)
         try:
             await connection.run()

@@ -228,11 +228,10 @@ async def test_a_client_has_a_minute_to_answer_pings(server: Server) -> None:
     async with talking(server, "/ws"):
         (connection,) = server.connections
         wire: Any = connection._wire
-        if isinstance(wire, SharedWire):
+        assert isinstance(wire, SharedWire if server.shared else QueuedWire)
+        if server.shared:
             protocol: Any = wire._transport.get_protocol()
             assert (protocol.ping_interval, protocol.ping_timeout) == (20, PONG_WITHIN_S)
-        else:
-            assert isinstance(wire, QueuedWire)
 
 
 async def test_compression_that_a_client_offers_does_no_harm(server: Server) -> None:
