@@ -381,6 +381,7 @@ def app_config(
 
     from actors.rates import RateSettings
     from domain.money import parse_amount
+    from serve_apps.exchange.limits import LimitSettings
     from serve_apps.services import AppConfig
 
     key = settings.secret_key
@@ -397,6 +398,12 @@ def app_config(
         dashboard_url=dashboard_url,
         version=importlib.metadata.version("kontor"),
         forwarded_hops=settings.forwarded_hops,
+        limits=LimitSettings(
+            settings.exchange_weight_1m,
+            settings.exchange_requests_1m,
+            settings.exchange_orders_10s,
+            settings.exchange_orders_1d,
+        ),
         bonus_currency=settings.bonus_currency,
         bonus_amount=parse_amount(settings.bonus_amount, settings.bonus_currency),
         rates=RateSettings(

@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     bonus_currency: str = "USD"
     bonus_amount: str = "100.00"
     forwarded_hops: int = Field(default=0, ge=0, le=8)
+    exchange_weight_1m: int = Field(default=6_000, ge=1)
+    exchange_requests_1m: int = Field(default=1_200_000, ge=1)
+    exchange_orders_10s: int = Field(default=20_000, ge=1)
+    exchange_orders_1d: int = Field(default=50_000_000, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

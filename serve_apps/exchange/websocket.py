@@ -43,6 +43,9 @@ TURN_MAX: Final = 500
 RUBBISH_MAX: Final = 100
 """Frames that cannot be read; then the connection is closed."""
 
+BEHIND_MAX: Final = 16 * 1024 * 1024
+"""Bytes of answers that a client may be behind."""
+
 SUBSCRIPTIONS_MAX: Final = 100
 CONNECT_WEIGHT: Final = 2
 
@@ -156,7 +159,7 @@ class Session:
             await self._send({"type": "websocket.close", "code": _TRY_LATER})
             return
         await self._send({"type": "websocket.accept"})
-        self._wire = wire_of(self._scope, self._send, self._cut.set)
+        self._wire = wire_of(self._scope, self._send, self._cut.set, behind_max=BEHIND_MAX)
         try:
             await self._read_frames()
         finally:

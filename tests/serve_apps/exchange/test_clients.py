@@ -6,13 +6,24 @@ They live in an environment of their own, which ``make test`` installs from its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
+from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.serve_apps.exchange.venue import Venue, open_venue
+from tests.serve_apps.exchange.venue import (
+    SYMBOL,
+    Refusal,
+    Trader,
+    Venue,
+    eventually,
+    open_venue,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".venv-clients/bin/python"
@@ -52,5 +63,50 @@ async def run(venue: Venue, script: str) -> None:
     assert process.returncode == 0, output.decode()[-8_000:]
 
 
+@asynccontextmanager
+async def busy(venue: Venue) -> AsyncIterator[None]:
+    """Somebody who quotes and trades without end, some forty times a second."""
+    maker = await venue.trader("maker", BTC=1_000, USD=5_000_000)
+    working = asyncio.create_task(_trade_without_end(maker, random.Random(7)))
+    await eventually(lambda: _has_traded(venue))
+    try:
+        yield
+        if working.done():
+            await working
+    finally:
+        working.cancel()
+
+
+async def _has_traded(venue: Venue) -> bool:
+    found = await venue.http.get("/api/v3/trades", params={"symbol": SYMBOL})
+    return bool(found.json())
+
+
+async def _trade_without_end(maker: Trader, chance: random.Random) -> None:
+    resting: deque[int] = deque()
+    while True:
+        middle = 50_000 + chance.randint(-20, 20)
+        for side, away in (("BUY", -1), ("SELL", 1)):
+            for _ in range(3):
+                price = middle + away * chance.randint(0, 12)
+                quantity = f"0.{chance.randint(100, 9_000):05d}"
+                found = await maker.place(side, f"{price}.{chance.randint(0, 99):02d}", quantity)
+                resting.append(found["orderId"])
+        while len(resting) > 60:
+            with contextlib.suppress(Refusal):  # it may have traded
+                await maker.send("DELETE", "order", symbol=SYMBOL, orderId=resting.popleft())
+        await asyncio.sleep(0.1)
+
+
 async def test_ccxt(exchange: Venue) -> None:
     await run(exchange, "with_ccxt.py")
+
+
+async def test_ccxt_pro(exchange: Venue) -> None:
+    async with busy(exchange):
+        await run(exchange, "with_ccxt_pro.py")
+
+
+async def test_python_binance(exchange: Venue) -> None:
+    async with busy(exchange):
+        await run(exchange, "with_python_binance.py")
