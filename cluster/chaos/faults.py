@@ -25,6 +25,8 @@ from persistence.placement import pin, under_way, unpin
 Answer = TypeVar("Answer")
 
 PARTITION: Final = "ray::AccountActor"
+BOOKS: Final = "ray::OrderBookActor"
+PROJECTOR: Final = "ray::ProjectorActor"
 GATEWAY: Final = "ray::ServeReplica"
 POSTGRES: Final = "postgres"
 REDIS: Final = "redis-server"
@@ -95,6 +97,27 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 async def kill_partition(subject: Subject) -> None:
     """kill -9 of an account actor."""
     _signal(await subject.one(PARTITION), signal.SIGKILL)
+
+
+async def kill_books(subject: Subject) -> None:
+    """kill -9 of an order books' actor."""
+    _signal(await subject.one(BOOKS), signal.SIGKILL)
+
+
+async def kill_both(subject: Subject) -> None:
+    """kill -9 of an order books' actor and an account actor at once."""
+    await kill_books(subject)
+    await kill_partition(subject)
+
+
+async def freeze_books(subject: Subject) -> None:
+    """An order books' actor stands still for up to three seconds, then goes on."""
+    await _freeze(await subject.one(BOOKS), subject.chance.uniform(*FREEZE_S))
+
+
+async def kill_projector(subject: Subject) -> None:
+    """kill -9 of what brings trades and orders from the journal to the tables."""
+    _signal(await subject.one(PROJECTOR), signal.SIGKILL)
 
 
 async def kill_gateway(subject: Subject) -> None:
@@ -227,6 +250,10 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "partition killed": kill_partition,
     "partition frozen": freeze_partition,
     "partition hangs": hang_partition,
+    "books killed": kill_books,
+    "books frozen": freeze_books,
+    "books and partition killed": kill_both,
+    "projector killed": kill_projector,
     "gateway killed": kill_gateway,
     "proxy killed": kill_proxy,
     "postgres killed": kill_postgres,

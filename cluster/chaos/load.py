@@ -19,6 +19,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from cluster.chaos.pace import Pace
 from domain.money import parse_amount
 from serve_apps.accounts import command_id
 
@@ -97,11 +98,8 @@ class Load:
         self._url = url
         self._customers = customers
         self._work = [self._single] * singles + [self._batch] * batches
-        self._asked_at: list[float | None] = [None] * len(self._work)
-        self._answered_at = [0.0] * len(self._work)
-        self._slowest_s = 0.0
+        self.pace = Pace(len(self._work))
         self._stop = False
-        self._answered = asyncio.Event()
 
     # -- what chaos asks ------------------------------------------------------------------
 
@@ -119,40 +117,12 @@ class Load:
         """Begin nothing more."""
         self._stop = True
 
-    def forget_pauses(self) -> None:
-        """Look at pauses from now on."""
-        self._slowest_s = 0.0
-
-    def longest_pause_s(self) -> float:
-        """The longest that anyone has waited for an answer since pauses were forgotten."""
-        now = time.monotonic()
-        waiting = [now - asked for asked in self._asked_at if asked is not None]
-        return max([self._slowest_s, *waiting])
-
-    async def served(self, timeout_s: float) -> bool:
-        """Wait until every worker has been answered something that it asks from now on."""
-        now = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while min(self._answered_at) < now:
-                    self._answered.clear()
-                    await self._answered.wait()
-        except TimeoutError:
-            return False
-        return True
-
     # -- the work -------------------------------------------------------------------------
 
     async def _worker(self, client: httpx.AsyncClient, worker: int) -> None:
         while not self._stop:
-            asked = self._asked_at[worker] = time.monotonic()
-            await self._work[worker](client)
-            self._asked_at[worker] = None
-            self._slowest_s = max(self._slowest_s, time.monotonic() - asked)
-            # Asked before a fault was over, an answer may have left before it: only the time of
-            # asking tells that it is served again.
-            self._answered_at[worker] = asked
-            self._answered.set()
+            with self.pace.asking(worker):
+                await self._work[worker](client)
 
     def _note(self, wrong: str) -> None:
         if len(self.wrong) < _WRONG_MAX:

@@ -17,8 +17,10 @@ import msgspec
 
 from cluster.chaos.faults import FAULTS, Subject
 from cluster.chaos.load import Load, sign_up
+from cluster.chaos.pace import Pace
 from cluster.chaos.running import Running, a_platform
-from cluster.chaos.verdict import Verdict, judge
+from cluster.chaos.trading import TradingLoad, judge_trading, open_traders
+from cluster.chaos.verdict import REST_S, Verdict, judge
 from persistence.database import open_pool
 
 FAULT_MAX_S: Final = 120.0
@@ -52,6 +54,7 @@ class Options(msgspec.Struct, frozen=True):
     customers: int = 24
     singles: int = 12
     batches: int = 2
+    traders: int = 4
 
 
 class Struck(msgspec.Struct, frozen=True):
@@ -73,7 +76,11 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """The result of a run; ``repeated`` counts requests that had no answer and were sent again."""
+    """The result of a run; ``repeated`` counts requests that had no answer and were sent again.
+
+    ``orders`` and ``cancels`` were acknowledged, in batches of which ``orders_repeated`` had to be
+    sent again.
+    """
 
     ok: bool
     seed: int
@@ -87,6 +94,10 @@ class Report(msgspec.Struct):
     answers: dict[str, int]
     verdict: Verdict
     struck: list[Struck]
+    orders: int = 0
+    cancels: int = 0
+    trades: int = 0
+    orders_repeated: int = 0
     kept: str | None = None
 
 
@@ -107,9 +118,11 @@ def schedule(options: Options, chance: random.Random) -> Iterator[tuple[str, ...
 
 
 class _Run:
-    def __init__(self, options: Options, load: Load, subject: Subject, progress: Progress) -> None:
+    def __init__(
+        self, options: Options, paces: Sequence[Pace], subject: Subject, progress: Progress
+    ) -> None:
         self.options = options
-        self.load = load
+        self.paces = paces
         self.subject = subject
         self.progress = progress
         self.struck: list[Struck] = []
@@ -118,8 +131,10 @@ class _Run:
 
     async def faults(self) -> None:
         """Strike until the time or the rounds are over, or somebody is not served any more."""
-        if not await self.load.served(SERVED_MAX_S):
-            self.findings.append(f"nobody was served within {SERVED_MAX_S:.0f} s of the start")
+        if not await self._served():
+            self.findings.append(
+                f"not everybody was served within {SERVED_MAX_S:.0f} s of the start"
+            )
             return
         self.started = time.monotonic()
         for kinds in schedule(self.options, self.subject.chance):
@@ -130,21 +145,26 @@ class _Run:
             if self.findings:
                 return
 
+    async def _served(self) -> bool:
+        """Whether all who pay and all who trade are served again in time."""
+        return all(await asyncio.gather(*(pace.served(SERVED_MAX_S) for pace in self.paces)))
+
     async def _strike(self, kinds: tuple[str, ...]) -> None:
         began = time.monotonic()
         name = " + ".join(kinds)
         self.progress(began - self.started, name)
-        self.load.forget_pauses()
+        for pace in self.paces:
+            pace.forget_pauses()
         try:
             async with asyncio.timeout(FAULT_MAX_S):
                 await asyncio.gather(*(FAULTS[kind](self.subject) for kind in kinds))
         except (TimeoutError, LookupError, AssertionError) as error:
             self.findings.append(f"{name}: {type(error).__name__}: {error}")
         lasted = time.monotonic() - began
-        if not await self.load.served(SERVED_MAX_S):
+        if not await self._served():
             self.findings.append(f"not served again within {SERVED_MAX_S:.0f} s of: {name}")
         await asyncio.sleep(max(0.0, self.options.every - (time.monotonic() - began)))
-        pause = self.load.longest_pause_s()
+        pause = max(pace.longest_pause_s() for pace in self.paces)
         self.struck.append(
             Struck(kinds, round(began - self.started, 1), round(lasted, 2), round(pause, 3))
         )
@@ -165,16 +185,19 @@ def _kinds(struck: Sequence[Struck]) -> list[Kind]:
 async def _chaos(running: Running, options: Options, progress: Progress) -> Report:
     progress(0.0, "customers sign up")
     customers = await sign_up(running.url, options.customers)
+    traders = await open_traders(running, options.traders, first=options.customers)
     load = Load(running.url, customers, singles=options.singles, batches=options.batches)
+    trading = TradingLoad(running.url, traders, options.seed)
     chance = random.Random(options.seed)
     subject = Subject(running, [customer.user for customer in customers], chance)
-    run = _Run(options, load, subject, progress)
-    working = asyncio.create_task(load.run())
+    run = _Run(options, (load.pace, trading.pace), subject, progress)
+    working = asyncio.gather(load.run(), trading.run())
     try:
         await run.faults()
         seconds = time.monotonic() - run.started
         progress(seconds, "faults have stopped")
         load.stop()
+        trading.stop()
         async with asyncio.timeout(SERVED_MAX_S):
             await working
     except TimeoutError:
@@ -187,10 +210,14 @@ async def _chaos(running: Running, options: Options, progress: Progress) -> Repo
     pool = await open_pool(running.database_url(), name="chaos", size_max=2)
     try:
         verdict = await judge(load, customers, running.url, pool)
+        wrong, trades = await judge_trading(trading, pool, REST_S)
     finally:
         await pool.close()
-    verdict.findings[:0] = run.findings
-    return _report(options, load, run.struck, verdict, seconds)
+    verdict.findings[:0] = [*run.findings, *wrong]
+    report = _report(options, load, run.struck, verdict, seconds)
+    report.orders, report.cancels = len(trading.placed), len(trading.cancelled)
+    report.trades, report.orders_repeated = trades, trading.repeated
+    return report
 
 
 def _report(

@@ -24,6 +24,7 @@ from actors.accounts import AccountsClient
 from actors.books import BooksClient, BooksCodec
 from cluster.audit import rows_of
 from cluster.chaos.load import REQUEST_TIMEOUT_S, Customer, sign_up
+from cluster.chaos.pace import Pace
 from cluster.chaos.running import Running
 from cluster.datafolder import DataFolder
 from cluster.errors import Exit, StartError
@@ -121,6 +122,7 @@ class TradingLoad:
         self._url = url
         self._traders = traders
         self._chance = random.Random(seed)
+        self.pace = Pace(len(traders))
         self._stop = False
         self._count = 0
 
@@ -130,16 +132,18 @@ class TradingLoad:
         async with httpx.AsyncClient(
             base_url=self._url, timeout=REQUEST_TIMEOUT_S, limits=limits
         ) as client:
-            await asyncio.gather(*(self._work(client, trader) for trader in self._traders))
+            await asyncio.gather(*(self._work(client, w) for w in range(len(self._traders))))
 
     def stop(self) -> None:
         """Begin nothing more."""
         self._stop = True
 
-    async def _work(self, client: httpx.AsyncClient, trader: Trader) -> None:
+    async def _work(self, client: httpx.AsyncClient, worker: int) -> None:
+        trader = self._traders[worker]
         while not self._stop:
             rows = self._rows(trader)
-            answers = await self._insist(client, trader, rows)
+            with self.pace.asking(worker):
+                answers = await self._insist(client, trader, rows)
             self._note(trader, rows, answers)
             self.batches += 1
 

@@ -77,7 +77,9 @@ def show_report(console: Console, report: Report) -> None:
         f"  {report.faults} faults in {report.seconds:,.0f} s, seed {report.seed}\n"
         f"  {report.acknowledged:,} transfers acknowledged ({report.per_second:,.0f}/s),"
         f" {report.refused:,} refused, {report.repeated:,} requests repeated\n"
-        f"  {report.verdict.stored:,} transfers in the database, sums {report.verdict.sums}"
+        f"  {report.verdict.stored:,} transfers in the database, sums {report.verdict.sums}\n"
+        f"  {report.orders:,} orders and {report.cancels:,} cancels acknowledged,"
+        f" {report.orders_repeated:,} batches repeated, {report.trades:,} trades"
     )
     for finding in report.verdict.findings:
         console.print(f"  [red]✗[/] {finding}")

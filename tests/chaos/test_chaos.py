@@ -23,6 +23,9 @@ def test_everything_is_broken_and_nothing_is_lost() -> None:
     assert {kind.fault for kind in report.kinds} >= set(SHORT.faults)
     assert report.verdict.stored == report.acknowledged
     assert report.acknowledged > 100 * len(report.kinds)
+    assert report.orders > 20 * len(report.kinds)
+    assert report.cancels
+    assert report.trades
     assert report.refused
     assert report.repeated
     assert set(report.verdict.sums.values()) == {0}
