@@ -13,12 +13,16 @@ from rich.console import Console
 from rich.pretty import pprint
 from rich.table import Table
 
+from actors.durable.memory import Imbalance
 from cluster import books
 from cluster.errors import Exit, StartError
+from cluster.rebuild import Rebuilt, rebuild
 from cluster.servers import database
 from cluster.settings import Settings
+from domain.durable import Diverged
 from persistence import proofs
 from persistence.database import DatabaseUnavailable, Pool, open_pool
+from persistence.journal import Corrupt, Fenced
 
 Result = TypeVar("Result")
 
@@ -55,6 +59,18 @@ async def prove(pool: Pool) -> books.Report:
         # A schema of before, a full disk, a database that is only read: the report counts.
         typer.echo(f"kontor: The result is not kept: {error}", err=True)
     return report
+
+
+async def made_anew(pool: Pool) -> list[Rebuilt]:
+    """Snapshots and checkpoints from the journals; what stands against it is one line."""
+    try:
+        return await rebuild(pool)
+    except (Corrupt, Imbalance, Diverged) as error:
+        raise StartError(str(error), Exit.PROOF_FAILED) from None
+    except Fenced:
+        raise StartError(
+            "The platform is running: stop it, then rebuild", Exit.DATA_LOCKED
+        ) from None
 
 
 def show_report(console: Console, report: books.Report) -> None:

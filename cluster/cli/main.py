@@ -190,6 +190,20 @@ def journal_verify(stream: Stream = None, as_json: Json = False) -> None:
         raise typer.Exit(Exit.PROOF_FAILED)
 
 
+@journal.command("rebuild")
+def journal_rebuild(as_json: Json = False) -> None:
+    """Make all snapshots and checkpoints anew from the journals; the platform must not run."""
+    from cluster.cli.books import ask, made_anew
+
+    done = ask(settings(), made_anew)
+    if as_json:
+        show(msgspec.to_builtins(done))
+        return
+    for one in done:
+        typer.echo(f"{one.stream}: {one.entities:,} entities as of row {one.rows:,}")
+    typer.echo("Prove it with `kontor check`.")
+
+
 @app.command()
 def migrate(as_json: Json = False) -> None:
     """Bring the database schema up to date."""

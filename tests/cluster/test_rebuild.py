@@ -1,0 +1,112 @@
+"""Damaged and missing snapshots come back from the journals, to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from actors.durable.moving import Mover
+from actors.durable.routing import slot_of
+from cluster.books import check
+from cluster.rebuild import rebuild
+from domain.accounts import commands as cmd
+from domain.accounts.numbers import account_number
+from persistence.database import Pool
+from persistence.journal import Corrupt, Fenced
+from tests.persistence.site import Site, running_site
+
+
+async def usual(site: Site) -> list[int]:
+    """Customers of both partitions who have paid each other."""
+    people = site.customers("accounts/0", 3) + site.customers("accounts/1", 3)
+    await site.open(*people)
+    for source, other in zip(people, people[1:] + people[:1], strict=True):
+        command = site.transfer(account_number(source, 0), account_number(other, 0), 1_000)
+        await site.call(command, cmd.Receipt)
+    return people
+
+
+async def stored(pool: Pool) -> list[tuple[object, ...]]:
+    """All snapshots and checkpoints."""
+    rows = await pool.fetch("SELECT key, slot, state, crc FROM snapshots ORDER BY key")
+    rows += await pool.fetch(
+        "SELECT stream, seq, hash, state, crc FROM checkpoints ORDER BY stream"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_what_is_rebuilt_is_what_was_there(pool: Pool) -> None:
+    async with running_site(pool) as site:
+        people = await usual(site)
+    before = await stored(pool)
+    assert len(before) == len(people) + 2
+    await pool.execute("UPDATE snapshots SET state = 'broken' WHERE key = $1", str(people[0]))
+    await pool.execute("DELETE FROM snapshots WHERE key = $1", str(people[1]))
+    await pool.execute("UPDATE checkpoints SET crc = crc + 1 WHERE stream = 'accounts/0'")
+    await pool.execute("DELETE FROM checkpoints WHERE stream = 'accounts/1'")
+    assert not (await check(pool)).ok
+    done = {one.stream: one for one in await rebuild(pool)}
+    assert [done[f"accounts/{n}"].entities for n in (0, 1)] == [3, 3]
+    assert await stored(pool) == before
+    async with running_site(pool) as site:
+        view = await site.call(cmd.ReadCustomer(people[0]), cmd.CustomerView)
+        assert view.accounts[0].posted == 100_000 - 10
+    assert (await check(pool)).ok
+
+
+async def test_who_is_between_two_partitions_is_rebuilt_too(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mover, "has_come", lambda self: False)
+    async with running_site(pool) as site:
+        people = await usual(site)
+        slot = slot_of(str(people[0]))
+        await pool.execute("UPDATE slots SET target = 'accounts/1' WHERE slot = $1", slot)
+        site.partitions["accounts/0"].nudge()
+        async with asyncio.timeout(10):
+            while not await pool.fetchval("SELECT count(*) FROM handovers"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    before = await stored(pool)
+    await pool.execute("DELETE FROM snapshots")
+    done = {one.stream: one for one in await rebuild(pool)}
+    assert await stored(pool) == before
+    assert [done[f"accounts/{n}"].entities for n in (0, 1)] == [3, 3]
+
+
+async def test_who_runs_is_fenced(pool: Pool) -> None:
+    async with running_site(pool) as site:
+        people = await usual(site)
+        await rebuild(pool)
+        reading = asyncio.create_task(site.ask(cmd.ReadCustomer(people[0])))
+        await asyncio.wait({reading}, timeout=5)
+        assert {each.state for each in site.partitions.values()} & {"fenced"}
+        reading.cancel()
+
+
+async def test_a_partition_that_begins_meanwhile_is_not_overwritten(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_site(pool) as site:
+        await usual(site)
+    before = await stored(pool)
+    run = rebuild.__globals__["Replay"].run
+
+    async def overtaken(*arguments: object) -> None:
+        await run(*arguments)
+        await pool.execute("UPDATE streams SET epoch = epoch + 1")
+
+    monkeypatch.setattr(rebuild.__globals__["Replay"], "run", overtaken)
+    with pytest.raises(Fenced):
+        await rebuild(pool)
+    assert await stored(pool) == before
+
+
+async def test_nothing_is_built_on_a_damaged_journal(pool: Pool) -> None:
+    async with running_site(pool) as site:
+        await usual(site)
+    await pool.execute("UPDATE journal SET entries = entries || 'x' WHERE seq = 2")
+    before = await stored(pool)
+    with pytest.raises(Corrupt, match="is not what was written"):
+        await rebuild(pool)
+    assert await stored(pool) == before
