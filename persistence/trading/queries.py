@@ -280,6 +280,10 @@ SELECT price FROM trades WHERE symbol = $1 AND at < $2 AND id <= (
     SELECT last FROM candles WHERE symbol = $1 AND seconds = 60 AND at < $2
     ORDER BY at DESC LIMIT 1)
 ORDER BY id DESC LIMIT 1"""
+_CLOSE_BEFORE: Final = """
+SELECT close FROM candles WHERE symbol = $1 AND seconds = 60 AND at < $2 ORDER BY at DESC LIMIT 1"""
+_NEXT_MINUTE: Final = """
+SELECT at FROM candles WHERE symbol = $1 AND seconds = 60 AND at >= $2 ORDER BY at LIMIT 1"""
 _NEXT_TRADE: Final = """
 SELECT t.at FROM candles c JOIN trades t ON t.symbol = c.symbol AND t.id = c.first
 WHERE c.symbol = $1 AND c.seconds = 60 AND c.at >= $2 ORDER BY c.at LIMIT 1"""
@@ -360,9 +364,11 @@ async def candles(
             if first <= 0:
                 break
             first = start_of(interval, first - 1)
-    close = await database.fetchval(_PRICE_BEFORE, symbol, to_datetime(first))
+    by_second = interval == "1s"  # all others begin with a minute
+    before, following = (_PRICE_BEFORE, _NEXT_TRADE) if by_second else (_CLOSE_BEFORE, _NEXT_MINUTE)
+    close = await database.fetchval(before, symbol, to_datetime(first))
     if close is None:
-        begin = await database.fetchval(_NEXT_TRADE, symbol, to_datetime(first))
+        begin = await database.fetchval(following, symbol, to_datetime(first))
         if begin is None:
             return []
         first = start_of(interval, to_microseconds(begin))

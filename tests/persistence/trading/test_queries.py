@@ -233,6 +233,8 @@ async def test_a_busy_day_is_read_by_its_index(pool: Pool) -> None:
         (queries._LAST, ("BTCUSD", at)),
         (queries._PRICE_BEFORE, ("BTCUSD", at)),
         (queries._NEXT_TRADE, ("BTCUSD", at)),
+        (queries._CLOSE_BEFORE, ("BTCUSD", at)),
+        (queries._NEXT_MINUTE, ("BTCUSD", at)),
         (queries._SECONDS, ("BTCUSD", 100, 1_000, at, day)),
         (queries._STORED, ("BTCUSD", 60, at, day)),
         (queries._BINNED, ("BTCUSD", 60, at, day, 300.0, midnight)),
