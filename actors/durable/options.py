@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True):
     """
 
     checkpoint_interval_s: float = 5.0
-    checkpoint_interval_max_s: float = 20.0
+    checkpoint_interval_max_s: float = 40.0
     checkpoint_events_max: int = 500_000
     leave_timeout_s: float = 1.0
     leave_again_s: float = 2.0
