@@ -173,55 +173,67 @@ def _settle(
     answered: bool,
 ) -> None:
     """Bring orders up to date, and with them what is held; in whatever order updates come."""
-    orders = brokerage.orders
+    orders, ended = brokerage.orders, brokerage.ended
     bought = sold = 0
     terms: Terms | None = None
     for update in updates:
-        order = orders.get(update.ref)
+        ref = update.ref
+        order = orders.get(ref)
         if order is None:
             continue
-        for fill in update.fills:
-            order.filled += fill.quantity
-            order.quote += fill.price * fill.quantity
+        filled, quantity, status = order.filled, update.quantity, update.status
+        fills = update.fills
+        if fills:
+            quote = order.quote
+            for fill in fills:
+                lots = fill.quantity
+                filled += lots
+                quote += fill.price * lots
+            order.filled, order.quote = filled, quote
         # Only ever reduced: the smallest is the newest.
-        if 0 < update.quantity < order.quantity or not order.quantity:
-            order.quantity = update.quantity
+        if 0 < quantity < order.quantity or not order.quantity:
+            order.quantity = quantity
         if answered:
             order.answered = True
-        status = update.status
         if status >= _FILLED:
             order.status = status
             order.final_filled, order.final_quote = update.filled, update.quote
         elif order.final_filled < 0:
-            order.status = _PARTIALLY_FILLED if order.filled else _NEW
+            order.status = _PARTIALLY_FILLED if filled else _NEW
         order.updated_at = at
-        held = still_costs(order)
         terms = order.terms
-        if order.place.side is _BUY:
-            bought += held - order.held
+        if order.final_filled == filled:
+            held = 0
+            if order.answered:
+                del orders[ref]
+                ended[ref] = order
         else:
-            sold += held - order.held
-        order.held = held
-        if order.final_filled == order.filled and order.answered:
-            _end(brokerage, update.ref, order)
+            held = still_costs(order)
+        change = held - order.held
+        if change:
+            order.held = held
+            if order.place.side is _BUY:
+                bought += change
+            else:
+                sold += change
     if terms is not None:
         if bought:
             balance_of(brokerage, terms.quote).held += bought
         if sold:
             balance_of(brokerage, terms.base).held += sold
-    for asset, change, _ in moved:
-        balance_of(brokerage, asset).total += change
-
-
-def _end(brokerage: Brokerage, ref: int, order: Order) -> None:
-    ended = brokerage.ended
-    del brokerage.orders[ref]
-    ended[ref] = order
+    for asset, more, _ in moved:
+        balance_of(brokerage, asset).total += more
     if len(ended) > ENDED_MAX:
-        oldest = next(iter(ended))
-        client = ended.pop(oldest).client
-        if client and brokerage.clients.get(client) == oldest:
-            del brokerage.clients[client]
+        _forget(brokerage)
+
+
+def _forget(brokerage: Brokerage) -> None:
+    """Keep only those at hand that ended last."""
+    ended, clients = brokerage.ended, brokerage.clients
+    for ref in list(ended)[: len(ended) - ENDED_MAX]:
+        client = ended.pop(ref).client
+        if client and clients.get(client) == ref:
+            del clients[client]
 
 
 # -- proof --------------------------------------------------------------------------------

@@ -82,18 +82,19 @@ class Draft:
     def place(self, position: int, order: tr.PlaceOrder) -> None:
         """Judge a new order: a ladder of guard clauses in the order of ``OrderCode``."""
         terms, price, quantity, budget = self.terms, order.price, order.quantity, order.budget
-        client = order.client
+        client, kind = order.client, order.type
+        market = kind in _MARKETS
         if (
-            (quantity <= 0 and (quantity or budget <= 0 or order.type is not _MARKET))
+            (quantity <= 0 and (quantity or budget <= 0 or kind is not _MARKET))
             or quantity * terms.lot > ORDER_VALUE_MAX
-            or (budget and (budget < 0 or order.type not in _MARKETS))
+            or (budget and (budget < 0 or not market))
             or (order.display and not 0 < order.display <= quantity)
         ):
             code = _QUANTITY
         elif (
             not 0 <= price <= ORDER_VALUE_MAX
             or (order.trigger and not 0 < order.trigger <= ORDER_VALUE_MAX)
-            or not (price or order.type in _MARKETS)
+            or not (price or market)
         ):
             code = _PRICE
         elif price * quantity * terms.unit > ORDER_VALUE_MAX or (
@@ -112,15 +113,16 @@ class Draft:
         elif order.after and self.failed:
             code = _NOT_ATTEMPTED
         else:
-            code = self._pay(position, order)
+            code = self._pay(position, order, market)
         if code:
             self.refuse(position, refused_place_report(self.symbol, order, code, self.now))
 
-    def _pay(self, position: int, order: tr.PlaceOrder) -> str:
+    def _pay(self, position: int, order: tr.PlaceOrder, market: bool) -> str:
         """Put the order's funds aside and number it; the code where that cannot be."""
         terms, price, quantity, budget = self.terms, order.price, order.quantity, order.budget
-        if order.side is _BUY:
-            if order.type in _MARKETS:
+        buys = order.side is _BUY
+        if buys:
+            if market:
                 worst = price * quantity
                 most = min(self.free_quote, ORDER_VALUE_MAX) // terms.unit
                 if not budget:
@@ -142,7 +144,7 @@ class Draft:
             # What waits cannot be overtaken by what is to follow upon its success.
             self.later.append((position, order, ""))
             return ""
-        if order.side is _BUY:
+        if buys:
             self.free_quote -= needed
         else:
             self.free_base -= needed
@@ -165,9 +167,10 @@ class Draft:
             )
         )
         self.holds.append(needed)
-        self.clients.append(order.client)
-        if order.client:
-            self.drafted[order.client] = ref
+        client = order.client
+        self.clients.append(client)
+        if client:
+            self.drafted[client] = ref
         if order.id:
             self.parts.append((position, order.id))
         if self.replaced and order.after:
