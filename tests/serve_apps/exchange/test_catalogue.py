@@ -38,11 +38,32 @@ def halt() -> tuple[str, StatusChanged]:
     return "BTCUSD", StatusChanged(BookStatus.HALTED, "news", to_microseconds(AT), 0, 1, (), ())
 
 
+_LISTENERS = """
+SELECT pid FROM pg_stat_activity
+WHERE application_name = 'kontor catalogue' AND datname = current_database()
+    AND query ILIKE 'listen%' AND state = 'idle'"""
+
+
+async def listening(pool: Pool) -> int:
+    """Wait until the copy listens; the process that tells it."""
+    async with asyncio.timeout(5):
+        while True:
+            rows = await pool.fetch(_LISTENERS)
+            if rows:
+                return int(rows[0]["pid"])
+            await asyncio.sleep(0.02)
+
+
+async def deafen(pool: Pool) -> None:
+    """End the connection over which the copy hears."""
+    await pool.execute("SELECT pg_terminate_backend($1)", await listening(pool))
+
+
 async def test_changes_are_heard(
     catalogue: Catalogue, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "COMPARE_S", 60.0)
-    await asyncio.sleep(0.3)  # it listens by now, and waits long for the next comparison
+    await listening(pool)
     book = await Book.open(pool)
     await book.turn([listed("BTC", "Bitcoin", "crypto", maker=10, taker=20)])
     await until_status(catalogue, "BTCUSD", "trading")
@@ -61,10 +82,7 @@ async def test_what_was_not_heard_is_found_by_comparison(
 ) -> None:
     monkeypatch.setattr(module, "COMPARE_S", 0.1)
     monkeypatch.setattr(module, "AGAIN_S", 60.0)
-    await pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'kontor catalogue' AND datname = current_database()"
-    )
+    await deafen(pool)
     await asyncio.sleep(0.3)
     book = await Book.open(pool)
     await book.turn([listed("BTC", "Bitcoin", "crypto")])
@@ -76,12 +94,8 @@ async def test_a_lost_connection_is_made_again(
 ) -> None:
     monkeypatch.setattr(module, "COMPARE_S", 60.0)
     monkeypatch.setattr(module, "AGAIN_S", 0.05)
-    await asyncio.sleep(0.3)
-    await pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'kontor catalogue' AND datname = current_database()"
-    )
-    await asyncio.sleep(0.5)
+    await deafen(pool)
+    await listening(pool)
     book = await Book.open(pool)
     await book.turn([listed("BTC", "Bitcoin", "crypto")])
     await until_status(catalogue, "BTCUSD", "trading")
