@@ -144,7 +144,7 @@ def place_batch(desk: Desk, call: Call) -> Ticket | Any:
     rows = body.rows
     if not 1 <= len(rows) <= ROWS_MAX:
         raise errors.invalid("rows")
-    mark = call.number("batch")
+    mark = _batch_number(call, body)
     refused: dict[int, str] = {}
     actions: list[TradeAction] = []
     count = 0
@@ -178,6 +178,19 @@ def place_batch(desk: Desk, call: Call) -> Ticket | Any:
     terms = desk.terms(instrument)
     trade = make_trade(mark, call.user, instrument.symbol, terms, actions)
     return Ticket(trade, finish)
+
+
+def _batch_number(call: Call, body: BatchBody | BatchFrame) -> bytes:
+    """What stands for a batch: its signature, or its orders' ids where each of them has one.
+
+    So a batch that is sent again, on whatever connection, gets its first answer.
+    """
+    if call.mark:
+        return call.number("batch")
+    named = [row.client for row in body.rows if type(row) is PlaceRow]
+    if named and all(named):
+        return digest(call.user, "batch", body.symbol, *named)
+    return call.number("batch")
 
 
 def _flaw(row: PlaceRow, instrument: Instrument) -> str:

@@ -46,6 +46,9 @@ RUBBISH_MAX: Final = 100
 BEHIND_MAX: Final = 16 * 1024 * 1024
 """Bytes of answers that a client may be behind."""
 
+DISCONNECTED_MS: Final = 1_000
+"""How soon after a lost connection its orders are cancelled, if that was asked for."""
+
 SUBSCRIPTIONS_MAX: Final = 100
 CONNECT_WEIGHT: Final = 2
 
@@ -516,7 +519,7 @@ class Session:
 
     async def _fire_switches(self) -> None:
         for call in self._switches.values():
-            params = {**call.params, "countdownTime": 1}
+            params = {**call.params, "countdownTime": DISCONNECTED_MS}
             order = self._api.operations["order.cancelAfter"].order
             assert order is not None
             again = Call(params, self._desk.now(), key=call.key)

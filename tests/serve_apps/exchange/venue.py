@@ -32,6 +32,7 @@ from domain.trading.commands import InstrumentReply, ListInstrument
 from domain.trading.rules import About, InstrumentType, Rules
 from serve_apps.application import AppConfig, Application, build
 from serve_apps.exchange.keys import MadeKey, make_key
+from serve_apps.tasks import end_tasks
 from tests.serve_apps.inprocess import (
     PASSWORD,
     PartitionAccounts,
@@ -309,14 +310,24 @@ async def open_venue(
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         venue = Venue(app, url, http)
         await venue.list()
-        work = asyncio.create_task(_project(app)) if project else None
+        work = [asyncio.create_task(_fire(app))]
+        if project:
+            work.append(asyncio.create_task(_project(app)))
         try:
             yield venue
         finally:
-            if work is not None:
-                work.cancel()
+            await end_tasks(work)
             server.should_exit = True
             await serving
+
+
+async def _fire(app: Application) -> None:
+    """Wake entities whose time has come, as their actor would."""
+    accounts = app.services.accounts
+    assert isinstance(accounts, PartitionAccounts)
+    while True:
+        await asyncio.sleep(0.1)
+        await accounts.partition.fire()
 
 
 async def _project(app: Application) -> None:
