@@ -219,7 +219,7 @@ def draw(bars: Sequence[Bar]) -> Drawing:
         left = place * DRAWING_WIDTH // slots
         top, bottom = y(max(bar.open, bar.close)), y(min(bar.open, bar.close))
         body = f"M{left} {top}h{width}v{max(bottom - top, 2)}h-{width}z"
-        wick = f"M{left + width // 2} {y(bar.high)}v{max(y(bar.low) - y(bar.high), 1)}h1v-1z"
+        wick = f"M{left + width // 2} {y(bar.high)}h1v{max(y(bar.low) - y(bar.high), 1)}h-1z"
         (up if bar.close >= bar.open else down).append(body + wick)
         tall = bar.volume * _VOLUME_HEIGHT // most
         volume.append(f"M{left} {DRAWING_HEIGHT}v-{tall}h{width}v{tall}z")

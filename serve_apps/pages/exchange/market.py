@@ -20,8 +20,11 @@ LEVELS: Final = 14
 PRINTS: Final = 40
 BARS: Final = 90
 SPARK_BARS: Final = 24
-CHOICES: Final = ("1m", "5m", "15m", "1h", "4h", "1d", "1w")
-DEFAULT_INTERVAL: Final = "15m"
+CHOICES: Final = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
+USUAL: Final = ("15m", "1m", "1s")
+"""Widths to begin with: the first that has enough candles."""
+
+ENOUGH_BARS: Final = 24
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -132,6 +135,19 @@ async def bars(services: Services, symbol: str, interval: str, count: int) -> li
 async def drawing(services: Services, symbol: str, interval: str) -> Drawing:
     """The latest candles as a drawing."""
     return draw(await bars(services, symbol, interval, BARS))
+
+
+async def chart(
+    services: Services, symbol: str, asked: str, usual: Sequence[str] = USUAL
+) -> tuple[str, Drawing]:
+    """The drawing of the width that was asked for, or of one that suits the market's age."""
+    if asked in CHOICES:
+        return asked, await drawing(services, symbol, asked)
+    for interval in usual:
+        found = await bars(services, symbol, interval, BARS)
+        if len(found) >= ENOUGH_BARS:
+            return interval, draw(found)
+    return usual[-1], draw(found)
 
 
 async def state(services: Services, instrument: Instrument) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from serve_apps.pages.exchange import figures, market
 from serve_apps.pages.visit import Refused, Visit
 
 PAGE_ROWS: Final = 50
+_WIDTHS: Final = {"1h": "an hour", "15m": "15 minutes", "1m": "a minute", "1s": "a second"}
 
 
 async def listing(visit: Visit) -> Response:
@@ -63,13 +64,15 @@ async def instrument(visit: Visit) -> Response:
     services = visit.services
     ticker = await market.quote(services, symbol)
     word, reason = await market.state(services, found)
+    interval, drawing = await market.chart(services, symbol, "", ("1h", *market.USUAL))
     return visit.page(
         "exchange/instrument.html",
         instrument=found,
         ticker=ticker,
         state=word,
         banner=await market.banner(services, found, word, reason) if word != "trading" else "",
-        drawing=await market.drawing(services, symbol, "1h"),
+        drawing=drawing,
+        width=_WIDTHS[interval],
         trades=(await market.prints(services, symbol))[:10],
         worth=ticker.last * found.tick * found.issued // 10**8 if ticker and found.issued else 0,
     )

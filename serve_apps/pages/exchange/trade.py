@@ -248,14 +248,12 @@ async def _page(
     view: str = "",
 ) -> Response:
     services, symbol = visit.services, instrument.symbol
-    asked = visit.query.get("interval", "")
-    interval = asked if asked in market.CHOICES else market.DEFAULT_INTERVAL
     listed = [each for each in services.catalogue.all() if each.status != "delisted"]
-    listing, book, prints, drawing, (word, reason) = await asyncio.gather(
+    listing, book, prints, (interval, drawing), (word, reason) = await asyncio.gather(
         market.rows(services, listed),
         market.depth(services, symbol),
         market.prints(services, symbol),
-        market.drawing(services, symbol, interval),
+        market.chart(services, symbol, visit.query.get("interval", "")),
         market.state(services, instrument),
     )
     ticker = next((row.ticker for row in listing if row.instrument.symbol == symbol), None)

@@ -10,6 +10,7 @@ import { compact, decimalsOf, shown, units } from "./decimal.js";
 
 const CANDLES = 500;
 const NEAR_THE_START = 20;
+const SHOWN_MIN = 40;
 
 // The chart understands rgb only: let a canvas translate.
 const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext(
@@ -112,8 +113,9 @@ export class Chart {
       this.show();
     }
     if (fresh) {
-      const count = Math.min(rows.length, Math.max(40, Math.floor(this.box.clientWidth / 9)));
+      const count = Math.max(SHOWN_MIN, Math.floor(this.box.clientWidth / 9));
       const range = { from: rows.length - count, to: rows.length + 3 };
+      this.chart.timeScale().applyOptions({ secondsVisible: interval.endsWith("s") });
       this.chart.timeScale().setVisibleLogicalRange(range);
     }
     this.tell();
