@@ -8,6 +8,7 @@ from cluster.cli import (
     bench,
     chaos,
     drain,
+    history,
     instrument,
     pin,
     rebalance,
@@ -19,6 +20,7 @@ from cluster.cli.main import app, main
 
 app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
 app.add_typer(bench.app, name="bench")
+app.add_typer(history.app, name="history", no_args_is_help=True)
 app.add_typer(instrument.app, name="instrument", no_args_is_help=True)
 app.add_typer(role.app, name="role", no_args_is_help=True)
 app.command()(scale.scale)

@@ -177,6 +177,14 @@ async def enrol(pool: Pool, kinds: Sequence[str]) -> None:
     await pool.execute(_ENROL, list(kinds))
 
 
+async def start_over(pool: Pool) -> None:
+    """Forget all history and all positions; it is made anew from the journal, by whoever reads."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE projected IN EXCLUSIVE MODE")
+        await connection.execute("TRUNCATE trades, candles, orders, fills")
+        await connection.execute("UPDATE projected SET seq = 0, at = NULL")
+
+
 async def next_rows(pool: Pool, kinds: Sequence[str], limit: int) -> list[Stored]:
     """The rows that come next, at most ``limit`` of each stream."""
     return [Stored(*row) for row in await pool.fetch(_NEXT, limit, list(kinds))]

@@ -195,6 +195,22 @@ async def test_a_position_set_back_is_refused_by_what_is_there(pool: Pool) -> No
     )
 
 
+async def test_history_can_be_made_anew(pool: Pool) -> None:
+    """From the journal alone, while a projector runs and more is traded."""
+    tape = await tape_of(pool, 5)
+    task = asyncio.create_task(Projector(pool, chunk_bytes=2_000, poll_s=0.01, rest=0).run())
+    await asyncio.sleep(0.1)
+    await pool.execute("UPDATE candles SET volume = 0")
+    await store.start_over(pool)
+    tape.trade_on(50)
+    await tape.flush()
+    await store.start_over(pool)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await read_all(Projector(pool))
+    await assert_equal(pool, tape)
+
+
 async def test_an_entity_that_moved_is_not_read_before_it_left(pool: Pool) -> None:
     """Its orders were placed in the stream of before, whose rows come first whatever their size."""
     tape = Tape(pool, 2)
