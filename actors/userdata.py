@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from domain.accounts.events import AssetIssued, BrokerageFunded, BrokerageWithdrawn
 from domain.accounts.numbers import customer_of
+from domain.accounts.reports import SettledNews
 from domain.accounts.trading import OrderReport, OrdersNews
 from domain.orders import Amend, Cancel
 
@@ -57,6 +58,7 @@ class CustomerNews(msgspec.Struct, array_like=True, gc=False):
     funds: list[Moved]
 
 
+_NEWS: Final = frozenset({OrdersNews, SettledNews})
 _encode: Final = msgspec.msgpack.Encoder().encode
 decode_news: Final = msgspec.msgpack.Decoder(CustomerNews).decode
 
@@ -68,16 +70,32 @@ def channel_of(customer: int) -> str:
     return f"kontor:customer:{customer}"
 
 
-def by_customer(turns: Iterable[Turn]) -> dict[int, CustomerNews]:
-    """What turns mean to each customer."""
+def concerned(turns: Iterable[Turn]) -> set[int]:
+    """The customers to whom turns mean something."""
+    found = {item.customer for _, _, news in turns for item in news if type(item) in _NEWS}
+    for _, events, _ in turns:
+        for _, event in events:
+            kind = type(event)
+            if kind is BrokerageFunded or kind is BrokerageWithdrawn:
+                found.add(customer_of(event.account))
+            elif kind is AssetIssued:
+                found.add(event.customer)
+    return found
+
+
+def by_customer(
+    turns: Iterable[Turn], wanted: Container[int] | None = None
+) -> dict[int, CustomerNews]:
+    """What turns mean to each customer, or to each who is ``wanted``: it costs a lot to write."""
     result: dict[int, CustomerNews] = {}
     for at, events, news in turns:
         for item in news:
-            if type(item) is OrdersNews:
+            if type(item) in _NEWS and (wanted is None or item.customer in wanted):
                 mine = result.setdefault(item.customer, CustomerNews([], []))
+                reports = item.reports
                 actions = [_word(action) for action in item.actions]
-                actions += [BY_OTHERS] * (len(item.reports) - len(actions))
-                mine.orders += map(Reported, [at] * len(actions), actions, item.reports)
+                actions += [BY_OTHERS] * (len(reports) - len(actions))
+                mine.orders += map(Reported, [at] * len(actions), actions, reports)
         for _, event in events:
             kind = type(event)
             if kind is BrokerageFunded or kind is BrokerageWithdrawn:
@@ -127,19 +145,21 @@ class CustomerPublisher:
             self._wake.clear()
             turns, self._turns = self._turns, []
             try:
-                await self._tell(by_customer(turns))
+                await self._tell(turns)
             except (RedisError, OSError) as error:
                 log.info("customer news lost", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(0.2)
 
-    async def _tell(self, news: dict[int, CustomerNews]) -> None:
-        customers = list(news)
+    async def _tell(self, turns: list[Turn]) -> None:
+        customers = sorted(concerned(turns))
+        heard: set[int] = set()
         for start in range(0, len(customers), _ASKED_MAX):
             asked = customers[start : start + _ASKED_MAX]
             counts = await self._redis.pubsub_numsub(*map(channel_of, asked))
-            heard = [who for who, (_, count) in zip(asked, counts, strict=True) if count]
-            if heard:
-                pipeline = self._redis.pipeline(transaction=False)
-                for who in heard:
-                    pipeline.publish(channel_of(who), _encode(news[who]))
-                await pipeline.execute()
+            heard.update(who for who, (_, count) in zip(asked, counts, strict=True) if count)
+        if heard:
+            pipeline = self._redis.pipeline(transaction=False)
+            for who, news in by_customer(turns, heard).items():
+                if who in heard:
+                    pipeline.publish(channel_of(who), _encode(news))
+            await pipeline.execute()

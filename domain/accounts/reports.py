@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from domain.accounts import trading as tr
@@ -69,6 +70,32 @@ def update_report(order: Order, update: Update, at: int) -> OrderReport:
         place.budget,
         place.expires_at,
     )
+
+
+class SettledNews:
+    """News of orders that something happened to without their owner's doing.
+
+    The reports are made when somebody wants to read them: mostly nobody does. What they are made
+    of does not change after an order is placed.
+    """
+
+    __slots__ = ("_at", "_orders", "_updates", "customer")
+
+    actions: Final = ()
+
+    def __init__(
+        self, customer: int, orders: Sequence[Order], updates: Sequence[Update], at: int
+    ) -> None:
+        self.customer = customer
+        self._orders = orders
+        self._updates = updates
+        self._at = at
+
+    @property
+    def reports(self) -> tuple[OrderReport, ...]:
+        """The orders after what has happened."""
+        pairs = zip(self._orders, self._updates, strict=True)
+        return tuple(update_report(order, update, self._at) for order, update in pairs)
 
 
 def refused_order_report(ref: int, order: Order, at: int, code: str) -> OrderReport:

@@ -14,6 +14,7 @@ from domain.accounts import events as ev
 from domain.accounts import trading as tr
 from domain.accounts.brokerage import Brokerage, Order
 from domain.accounts.reports import (
+    SettledNews,
     order_report,
     refused_order_report,
     unknown_order_report,
@@ -70,25 +71,22 @@ class SettlingDecisions:
     def _settled(self, state: Customer, message: Settle, now: int) -> Decision | Rejection:
         brokerage = state.brokerage
         orders = {} if brokerage is None else brokerage.orders
-        reports: list[OrderReport] = []
-        at = message.at
-        for update in message.updates:
+        found: list[Order] = []
+        at, updates = message.at, message.updates
+        for update in updates:
             order = orders.get(update.ref)
             if order is not None:
-                reports.append(update_report(order, update, at))
+                found.append(order)
             elif update.fills:
                 # Not a fill may be lost: the book keeps it as refused, and the books tell.
                 return Rejection(_UNKNOWN, {"ref": str(update.ref)})
-        if brokerage is None or not reports:
+        if brokerage is None or not found:
             return Decision()
-        event = ev.OrdersSettled(
-            brokerage.customer,
-            message.symbol,
-            at,
-            message.updates,
-            moved_by(orders, message.updates),
-        )
-        return Decision([event], news=[tr.OrdersNews(brokerage.customer, tuple(reports))])
+        if len(found) < len(updates):
+            updates = tuple(update for update in updates if update.ref in orders)
+        customer = brokerage.customer
+        event = ev.OrdersSettled(customer, message.symbol, at, updates, moved_by(orders, updates))
+        return Decision([event], news=[SettledNews(customer, found, updates, at)])
 
     def _worked(
         self, state: Customer, work: Work, outcome: Worked | Rejection, now: int
