@@ -74,7 +74,7 @@ def test_status_shows_each_partition(pair: tuple[Running, Running]) -> None:
         assert actor["memory"] > 0
     (books,) = [actor for actor in actors if actor["kind"] == "OrderBookActor"]
     assert books["state"] == "running"
-    assert re.fullmatch(r"OrderBookActor\(p0: ([A-Z]+USD ){4}and \d+ more\)", books["hosts"])
+    assert re.fullmatch(r"OrderBookActor\(p0: ([A-Z0-9]+USD ){4}and \d+ more\)", books["hosts"])
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis-server", "gcs_server"])
