@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final
@@ -152,7 +153,7 @@ class Projector:
         pool: Pool,
         *,
         chunk_bytes: int = CHUNK_BYTES,
-        poll_s: float = 0.2,
+        poll_s: float = 0.25,
         rest: float = 1.0,
         kinds: Sequence[str] = KINDS,
     ) -> None:
@@ -165,6 +166,7 @@ class Projector:
         self._rest = rest
         self._kinds = kinds
         self._limit = _ROWS_MIN
+        self._more = False
         self._read: dict[str, int] = {}
         self._enrolled_at = float("-inf")
         self._looked_at = float("-inf")
@@ -175,11 +177,11 @@ class Projector:
         while True:
             started = time.monotonic()
             try:
-                rows = await self.step()
+                await self.step()
                 await self._look()
                 self.state, self.reason = "running", ""
                 took = time.monotonic() - started
-                await asyncio.sleep(took * self._rest if rows else self._poll_s)
+                await asyncio.sleep(took * self._rest if self._more else self._poll_s)
             except Overtaken as error:
                 log.warning("projector was overtaken", streams=str(error))
                 await asyncio.sleep(self._poll_s)
@@ -205,8 +207,10 @@ class Projector:
             self._read = {place.stream: place.seq for place in await positions(self._pool)}
             self._enrolled_at = now
         rows = await next_rows(self._pool, self._kinds, self._limit)
+        self._more = False
         if not rows:
             return 0
+        self._more = max(Counter(row.stream for row in rows).values()) == self._limit
         size = sum(len(row.entries) for row in rows)
         self._limit = min(_ROWS_MAX, max(_ROWS_MIN, self._chunk_bytes * self._limit // (size + 1)))
         chunk = await asyncio.to_thread(self._gather, rows)
