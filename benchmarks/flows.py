@@ -14,8 +14,6 @@ from math import pi, sin
 from random import Random
 from typing import Final, NamedTuple, TypeVar
 
-from domain.orders import OrderType, Side, TimeInForce
-
 PLACE: Final = 0
 CANCEL: Final = 1
 AMEND: Final = 2
@@ -23,9 +21,11 @@ MOVE: Final = 3
 
 MID: Final = 100_000
 OWNERS: Final = 64
-_BUY, _SELL = int(Side.BUY), int(Side.SELL)
-_LIMIT, _MARKET = int(OrderType.LIMIT), int(OrderType.MARKET)
-_GTC, _IOC = int(TimeInForce.GTC), int(TimeInForce.IOC)
+
+# As in domain.orders; nothing is imported, so that engines of others can be fed from elsewhere.
+_BUY, _SELL = 1, 2
+_LIMIT, _MARKET = 1, 2
+_GTC, _IOC = 1, 2
 
 Item = TypeVar("Item")
 

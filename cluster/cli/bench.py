@@ -3,6 +3,7 @@ and taken away."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,25 @@ def trading(
     with _folder() as folder, a_platform(folder, **_SETTINGS, **_NO_LIMITS) as running:
         result = run(_target(running), options, _tell)
     _show(result, as_json=as_json)
+
+
+@app.command("engine")
+def engine(
+    messages: Annotated[int, typer.Option(help="Messages of each flow.", min=10_000)] = 500_000,
+    seconds: Annotated[float, typer.Option(help="Of each flow for each peer.", min=0.1)] = 1,
+    peers: Annotated[
+        str, typer.Option(help="Python of the environment where engines of others are installed.")
+    ] = sys.executable,
+    plain: Annotated[
+        bool, typer.Option("--plain/--no-plain", help="The plain form beside the compiled one.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Messages a second through the matching engine, in five flows, beside engines of others."""
+    from benchmarks.engine import Options, run
+
+    options = Options(messages=messages, seconds=seconds, peers=peers, plain=plain)
+    _show(run(options, _tell), as_json=as_json)
 
 
 @app.command("recovery")
