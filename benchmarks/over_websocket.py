@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +18,7 @@ import msgspec
 
 from benchmarks.frames import Session, frame
 from benchmarks.load import Result, drive, summary, until
-from benchmarks.traders import LOT, MID, SPREAD, Market, rows
+from benchmarks.traders import LOT, Market, order, rows
 from serve_apps.exchange.keys import MadeKey
 
 _PATH: Final = "/ws-api/v3?returnRateLimits=false"
@@ -164,14 +163,15 @@ def _single(symbol: str) -> Callable[[int], bytes]:
 
 
 def _parameters(symbol: str) -> bytes:
+    made = order()
     return msgspec.json.encode(
         {
             "symbol": symbol,
-            "side": random.choice(("BUY", "SELL")),
+            "side": made.side.name,
             "type": "LIMIT",
-            "timeInForce": "GTC",
-            "price": f"{(MID + random.randint(-SPREAD, SPREAD)) / 100:.2f}",
-            "quantity": str(random.randint(1, 100) * _LOT_TEXT),
+            "timeInForce": made.time_in_force.name,
+            "price": f"{made.price / 100:.2f}",
+            "quantity": str(made.quantity * _LOT_TEXT),
             "newOrderRespType": "ACK",
         }
     )
@@ -181,7 +181,11 @@ def _read_single(message: bytes) -> tuple[int, Counter[str]]:
     # {"id":17,"status":200,...
     head = message[: message.index(b",", 18)]
     number, status = head[6:].split(b',"status":')
-    return int(number), Counter({"ok" if status == b"200" else message[-120:].decode(): 1})
+    return int(number), Counter({"ok" if status == b"200" else _reason(message): 1})
+
+
+def _reason(message: bytes) -> str:
+    return str(msgspec.json.decode(message).get("error", {}).get("msg"))
 
 
 async def paced(place: Place, market: Market, *, seconds: float, per_second: int) -> Result:

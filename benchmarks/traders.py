@@ -32,7 +32,7 @@ MID: Final = 10_000
 SPREAD: Final = 10
 _DEPOSIT: Final = 10**10
 _ISSUED: Final = 10**16
-_IOC: Final = 0.15
+_RESTING: Final = 0.4
 _PLACE: Final = 1
 
 
@@ -97,13 +97,16 @@ class Market:
 
 
 def order() -> PlaceOrder:
-    """A limit order within ten ticks of the middle, one in seven of them IOC."""
+    """Two in five rest up to ten ticks from the middle until somebody comes; the others take what
+    is there, up to as far. So each order meets about one other, and the book stays as it is."""
+    buys, rests = random.random() < 0.5, random.random() < _RESTING
+    distance = random.randint(1, SPREAD) if rests else -SPREAD
     return PlaceOrder(
         "",
-        random.choice((Side.BUY, Side.SELL)),
+        Side.BUY if buys else Side.SELL,
         OrderType.LIMIT,
-        TimeInForce.IOC if random.random() < _IOC else TimeInForce.GTC,
-        MID + random.randint(-SPREAD, SPREAD),
+        TimeInForce.GTC if rests else TimeInForce.IOC,
+        MID - distance if buys else MID + distance,
         random.randint(1, 100),
     )
 

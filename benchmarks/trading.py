@@ -1,7 +1,7 @@
 """Trading: durable orders a second, in batches and one by one, beside a transaction for each.
 
-Orders are limit orders about a fixed middle, of which most meet others, so what is measured is
-hold, match and settlement, with both journals. An answer is sent when the match is durable. The
+Orders are limit orders about a fixed middle, each of which meets about one other: what is
+measured is hold, match and settlement, with both journals. An answer is sent when the match is durable. The
 peer runs afterwards on the same Postgres with the same durability (see ``plain_orders``).
 """
 
@@ -18,7 +18,7 @@ import msgspec
 
 from actors.accounts import AccountsClient
 from actors.books import BooksClient
-from benchmarks import over_websocket, plain_orders
+from benchmarks import fanout, over_websocket, plain_orders
 from benchmarks.load import Result, plain, summary
 from benchmarks.payments import Target
 from benchmarks.processors import per_item, processor_seconds
@@ -27,6 +27,8 @@ from domain.accounts.trading import TradeReply
 from persistence.database import Pool, open_pool
 
 Progress = Callable[[str], None]
+
+_FED_PER_SECOND = 50
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -38,7 +40,9 @@ class Options(msgspec.Struct, frozen=True):
     batch: int = 200
     connections: int = 8
     in_flight: int = 64
+    pipelined: int = 512
     paced_per_second: int = 1_000
+    subscribers: int = 500
     peers: bool = True
 
 
@@ -130,7 +134,7 @@ async def _run(target: Target, options: Options, progress: Progress) -> dict[str
             "cluster_single",
             _in_cluster(clients, market, seconds=seconds, callers=options.in_flight, size=1),
         )
-        await _over_websocket(target, options, market, pool, measure, progress)
+        await _over_websocket(target, options, market, pool, measure, results, progress)
         if options.peers:
             progress("a database transaction an order")
             results["plain_sql"] = await plain_orders.measure(
@@ -158,6 +162,7 @@ async def _over_websocket(
     market: Market,
     pool: Pool,
     measure: Callable[[str, Awaitable[Result]], Awaitable[None]],
+    results: dict[str, Any],
     progress: Progress,
 ) -> None:
     place = over_websocket.Place(target.url, await market.keys(pool, target.secret))
@@ -177,8 +182,8 @@ async def _over_websocket(
                 books=books,
             ),
         )
-    progress("single orders over websockets, pipelined")
-    depth = options.in_flight // connections
+    progress(f"single orders over websockets, {options.pipelined} in flight")
+    depth = options.pipelined // connections
     await measure(
         "single",
         over_websocket.single(place, market, seconds=seconds, connections=connections, depth=depth),
@@ -188,6 +193,16 @@ async def _over_websocket(
         "paced",
         over_websocket.paced(place, market, seconds=seconds, per_second=options.paced_per_second),
     )
+    if options.subscribers:
+        progress(f"market data to {options.subscribers} subscribers")
+        results["fanout"] = await fanout.measure(
+            place,
+            market,
+            seconds=seconds,
+            subscribers=options.subscribers,
+            per_second=_FED_PER_SECOND,
+            progress=progress,
+        )
     progress("single orders over REST")
     await measure(
         "rest", over_websocket.rest(place, market, seconds=seconds, connections=options.in_flight)
