@@ -1,8 +1,8 @@
 """Trading: durable orders a second, in batches and one by one, beside a transaction for each.
 
 Orders are limit orders about a fixed middle, each of which meets about one other: what is
-measured is hold, match and settlement, with both journals. An answer is sent when the match is durable. The
-peer runs afterwards on the same Postgres with the same durability (see ``plain_orders``).
+measured is hold, match and settlement, with both journals. An answer is sent when the match is
+durable. The peer runs afterwards on the same Postgres with the same durability (``plain_orders``).
 """
 
 from __future__ import annotations
