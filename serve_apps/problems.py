@@ -35,6 +35,12 @@ STATUS: Final[dict[str, int]] = {
     "internal_error": 500,
     "unavailable": 503,
     "outcome_unknown": 503,
+    # API keys
+    "label_invalid": 422,
+    "scopes_invalid": 422,
+    "networks_invalid": 422,
+    "public_key_invalid": 422,
+    "too_many_keys": 409,
     # Identity
     IdentityCode.TOO_MANY_ATTEMPTS: 429,
     IdentityCode.BUSY: 503,
@@ -115,6 +121,11 @@ SENTENCES: Final[dict[str, str]] = {
     "outcome_unknown": (
         "It is not known yet whether this was carried out. Ask again with the same key."
     ),
+    "label_invalid": "A label has 1 to 80 printable characters.",
+    "scopes_invalid": "The scopes are read, trade or both.",
+    "networks_invalid": "A network is an address or a network in CIDR form; 30 at most.",
+    "public_key_invalid": "This is no Ed25519 public key in PEM.",
+    "too_many_keys": "You have as many keys as one may. Revoke one first.",
     IdentityCode.TOO_MANY_ATTEMPTS: "Too many attempts have failed. Wait a little and try again.",
     IdentityCode.BUSY: "Too many people are logging in at the moment. Try again in a second.",
     IdentityCode.EMAIL_INVALID: "This is not an e-mail address.",

@@ -11,6 +11,7 @@ from serve_apps.api import (
     brokerage,
     identity,
     instruments,
+    keys,
     operations,
     trading,
     transfers,
@@ -26,6 +27,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *brokerage.OPERATIONS,
     *instruments.OPERATIONS,
     *trading.OPERATIONS,
+    *keys.OPERATIONS,
     *operations.OPERATIONS,
 )
 """The busiest first, as routes are tried in this order."""
