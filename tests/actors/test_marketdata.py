@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -128,10 +129,11 @@ async def test_customers_news_go_where_somebody_listens(
     turns = [
         (1, [("7", AssetIssued(b"i" * 16, 7, "A", 5, 1))], [OrdersNews(8, (report(1),))]),
         (2, [], [OrdersNews(7, (report(2), report(3)), (Cancel(2),))]),
+        (3, [("9", AssetIssued(b"j" * 16, 9, "A", 6, 1))], []),
     ]
-    assert concerned(turns) == {7, 8}
+    assert concerned(turns) == {7, 8, 9}
     told: list[str] = []
-    execute = Pipeline.publish
+    execute: Any = Pipeline.publish
 
     def note(self: object, channel: str, message: bytes) -> object:
         told.append(channel)
