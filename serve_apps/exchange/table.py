@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from serve_apps.exchange import account, batch, market, trading
-from serve_apps.exchange.calls import Operation
+from serve_apps.exchange.calls import Answer, Call, Operation
+from serve_apps.exchange.desk import Desk
+from serve_apps.exchange.openapi import description
 from serve_apps.exchange.parameters import Parameters
 
 V3: Final = "/api/v3/"
@@ -153,4 +157,19 @@ MARKET: Final = (
 )  # fmt: skip
 """What everybody may know."""
 
-OPERATIONS: Final = (*TRADING, *ACCOUNT, *MARKET)
+
+async def _describe(desk: Desk, call: Call) -> Any:
+    """The OpenAPI document of all this."""
+    return _DOCUMENT
+
+
+OPERATIONS: Final = (
+    *TRADING,
+    *ACCOUNT,
+    *MARKET,
+    Operation(
+        "", "GET", V3 + "openapi.json", "anyone", "This description", 1, _describe, ours=True
+    ),
+)
+
+_DOCUMENT: Final = Answer(msgspec.json.encode(description(OPERATIONS)))

@@ -241,7 +241,10 @@ async def test_malformed_frames(venue: Venue, ann: Trader) -> None:
             await line.socket.send(text)
             answer = json.loads(await line.socket.recv())
             assert (answer["id"], answer["error"]["code"]) == (None, -1135), text
-        for params in ({"symbol": 5}, {"symbol": {}}, {"symbol": None}, {"price": [1]}):
+        wrong: list[dict[str, Any]] = [
+            {"symbol": 5}, {"symbol": {}}, {"symbol": None}, {"price": [1]},
+        ]  # fmt: skip
+        for params in wrong:
             answer = await line.ask("order.place", {**ORDER, **params})
             assert answer["status"] == 400, params
         whole = await line.ask("order.place", {**ORDER, "price": 50_000, "quantity": 0.001})
