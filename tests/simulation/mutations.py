@@ -324,20 +324,20 @@ TRADING = [
         ),
         (
             "what a better price has saved stays put aside",
-            (brokerage_module, "_settle", "bought += held - order.held", "pass"),
+            (brokerage_module, "_settle", "bought += change", "pass"),
         ),
         (
             "an order ends before its fills have come",
             (
                 brokerage_module,
                 "_settle",
-                "if order.final_filled == order.filled and order.answered:",
-                "if order.final_filled >= 0 and order.answered:",
+                "if order.final_filled == filled:",
+                "if order.final_filled >= 0:",
             ),
         ),
         (
             "an amended order keeps what was put aside for it",
-            (brokerage_module, "_settle", "if 0 < update.quantity < order.quantity", "if False"),
+            (brokerage_module, "_settle", "if 0 < quantity < order.quantity", "if False"),
         ),
         (
             "a trade is not forgotten when it is answered",
