@@ -165,7 +165,8 @@ def at_rest(accounts: Platform, desk: Platform) -> None:
             for ref, order in brokerage.orders.items():
                 open_orders[int(key), ref] = order.quantity - order.filled
     resting = in_books(desk)
-    must(5, resting == open_orders, "books have", resting, "and their customers", open_orders)
+    only = dict(resting.items() - open_orders.items()), dict(open_orders.items() - resting.items())
+    must(5, only == ({}, {}), "books alone have", only[0], "and their customers alone", only[1])
     for (account, asset), amount in house.items():
         if account in ("clearing", "moved"):
             must(1, not amount, account, "has", amount, "of", asset)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,15 +16,15 @@ pytestmark = pytest.mark.cluster
 TIMEOUT_S = 240
 
 
-def test_partitions_survive_their_nodes(database_url: str, tmp_path: Path) -> None:
-    found = tmp_path / "seen.json"
+def played(program: str, found: Path, *arguments: str) -> dict[str, Any]:
+    """What a program beside this one has seen."""
     environment = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("KONTOR_", "RAY_")) and key != "PYTHONDONTWRITEBYTECODE"
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.cluster.several_nodes", database_url, str(found)],
+        [sys.executable, "-m", f"tests.cluster.{program}", *arguments, str(found)],
         cwd=Path(__file__).parents[2],
         env=environment,
         capture_output=True,
@@ -32,7 +33,12 @@ def test_partitions_survive_their_nodes(database_url: str, tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
-    seen = json.loads(found.read_text())
+    seen: dict[str, Any] = json.loads(found.read_text())
+    return seen
+
+
+def test_partitions_survive_their_nodes(database_url: str, tmp_path: Path) -> None:
+    seen = played("several_nodes", tmp_path / "seen.json", database_url)
     told = json.dumps(seen, indent=1)
     assert seen["nodes_used"] == 3, told
     # kill -9 of a raylet and all its workers
@@ -51,3 +57,13 @@ def test_partitions_survive_their_nodes(database_url: str, tmp_path: Path) -> No
     assert seen["acknowledged"] > 100
     assert seen["missing"] == 0
     assert seen["books"], seen["findings"]
+
+
+def test_serve_leaves_a_node_that_is_told_to_leave(tmp_path: Path) -> None:
+    seen = played("serve_on_two_nodes", tmp_path / "seen.json")
+    told = json.dumps(seen, indent=1)
+    assert seen["errors"] == [], told
+    assert seen["answers"] > 100, told
+    assert seen["longest_s"] < 5, told
+    assert seen["last_answer_there_s"] < seen["gone_after_s"], told
+    assert seen["answered_after_it_was_gone"], told
