@@ -49,6 +49,8 @@ _BUY: Final = int(Side.BUY)
 _LIMIT: Final = int(OrderType.LIMIT)
 _MARKET: Final = int(OrderType.MARKET)
 _STOP_LOSS: Final = int(OrderType.STOP_LOSS)
+_HALTED: Final = int(BookPhase.HALTED)
+_CLOSED: Final = int(BookPhase.CLOSED)
 _PRICED: Final = frozenset(
     {
         OrderType.LIMIT,
@@ -187,65 +189,83 @@ class OrderBook:
 
     def worked(self, customer: int, rates: Rates, actions: Sequence[Action], now: int) -> Effects:
         """Carry out a customer's actions, in order."""
-        book = self.book
+        book, known = self.book, self.rates
         book.advance(now)
         owner = customer << REF_BITS
+        place = book.place
+        opened = self.open_by_customer.get(customer, 0)
         results: list[tuple[int, Result]] = []
         placed: dict[int, int] = {}
+        quota: dict[int, int] = {}
         gone: dict[int, Rates] = {}
         refused = False
         for action in actions:
             order = owner | action.ref
             if type(action) is Place:
-                code = self._refusal(action, customer, refused)
+                quantity = action.quantity
+                code = self._refusal(action, opened, refused)
                 if code or order in placed:
                     code = code or Refusal.DUPLICATE_ORDER
-                    result: Result = (_REJECTED, action.quantity, 0, 0, code)
+                    result: Result = (_REJECTED, quantity, 0, 0, code)
                 else:
-                    result = self._placed(order, action, rates)
                     placed[order] = len(results)
+                    result = place(
+                        order,
+                        action.side,
+                        action.type,
+                        action.time_in_force,
+                        action.price,
+                        quantity,
+                        action.trigger,
+                        action.display,
+                        action.self_trade,
+                        action.expires_at,
+                        action.budget,
+                    )
+                    if result[4]:
+                        result = (_REJECTED, quantity, 0, 0, result[4])
+                    else:
+                        if result[0] < _ENDED:
+                            known[order] = rates
+                            opened += 1
+                        if result[2]:
+                            quota[order] = result[2]
             elif type(action) is Cancel:
                 result = book.cancel(order)
                 if not result[4]:
-                    gone[order] = self._closed(order)
+                    gone[order] = known.pop(order)
+                    opened -= 1
             else:
                 assert type(action) is Amend
                 result = book.amend(order, action.quantity)
             results.append((order, result))
             refused = bool(result[4])
-        return self._effects(results, placed, rates, gone)
+        if opened:
+            self.open_by_customer[customer] = opened
+        else:
+            self.open_by_customer.pop(customer, None)
+        return self._effects(results, placed, quota, rates, gone)
 
-    def _placed(self, order: int, action: Place, rates: Rates) -> Result:
-        result: Result = self.book.place(
-            order,
-            action.side,
-            action.type,
-            action.time_in_force,
-            action.price,
-            action.quantity,
-            action.trigger,
-            action.display,
-            action.self_trade,
-            action.expires_at,
-            action.budget,
-        )
-        if result[4]:
-            return (_REJECTED, action.quantity, 0, 0, result[4])
-        if result[0] < _ENDED:
-            self._opened(order, rates)
-        return result
-
-    def _refusal(self, action: Place, customer: int, refused: bool) -> str:
+    def _refusal(self, action: Place, opened: int, refused: bool) -> str:
         """The rules' ladder; what is left is for the engine to judge."""
         rules, phase = self.rules, self.book.phase
         assert rules is not None
-        if phase == BookPhase.CLOSED:
+        if phase == _CLOSED:
             return Refusal.MARKET_CLOSED
-        if phase == BookPhase.HALTED:
+        if phase == _HALTED:
             return Refusal.MARKET_HALTED
         if action.after and refused:
             return BookCode.NOT_ATTEMPTED
         kind, price, quantity = action.type, action.price, action.quantity
+        if (
+            kind == _LIMIT
+            and 0 < quantity <= rules.quantity_max
+            and 0 < price <= rules.price_max
+            and price * quantity >= rules.notional_min
+            and opened < rules.orders_max
+            and not action.trigger
+        ):
+            return ""  # like most
         by_amount = kind == _MARKET and not quantity and action.budget > 0
         if not by_amount and not 0 < quantity <= rules.quantity_max:
             return BookCode.FILTER_QUANTITY
@@ -260,7 +280,7 @@ class OrderBook:
             worth = at * quantity if at else rules.notional_min
         if worth < rules.notional_min:
             return BookCode.FILTER_NOTIONAL
-        if self.open_by_customer.get(customer, 0) >= rules.orders_max and not (
+        if opened >= rules.orders_max and not (
             kind == _MARKET or (kind == _LIMIT and action.time_in_force in _AT_ONCE)
         ):
             return BookCode.TOO_MANY_ORDERS
@@ -287,6 +307,7 @@ class OrderBook:
         self,
         results: Sequence[tuple[int, Result]] = (),
         placed: Mapping[int, int] = _NOTHING,
+        quota: dict[int, int] | None = None,
         rates: Rates = (0, 0),
         gone: Mapping[int, Rates] = _NOTHING,
         *,
@@ -294,85 +315,79 @@ class OrderBook:
     ) -> Effects:
         """Collect what the engine did since it was last asked, fees included.
 
-        ``rates`` are those of orders in ``placed`` (by id, their index in ``results``), ``gone``
-        those of orders that have been cancelled meanwhile.
+        ``rates`` are those of orders in ``placed`` (by id, their index in ``results``), ``quota``
+        what each of those traded while it was being placed, ``gone`` the rates of orders that
+        have been cancelled meanwhile.
         """
         matched, changes, levels = self.book.drain()
-        trades: tuple[Trade, ...] = ()
+        trades: list[Trade] = []
         own: dict[int, list[Fill]] = {}
         others: dict[int, list[Fill]] = {}
         if matched:
-            trades = tuple(self._priced(matched, rates, gone))
-            self._share(trades, results, placed, own, others)
+            trades = self._traded(matched, quota or {}, rates, gone, own, others)
             if self.book.band_up or self.book.band_down:
                 self.book.set_reference(trades[-1].price)
-        updates = tuple(
-            [
-                Update(
-                    order & REF_MASK,
-                    result[0],  # type: ignore[arg-type]
-                    result[1],
-                    result[2],
-                    result[3],
-                    tuple(own.pop(order)) if order in own and placed[order] == index else (),
-                    result[4],
-                )
-                for index, (order, result) in enumerate(results)
-            ]
-        )
+        updates = [
+            Update(
+                order & REF_MASK,
+                status,  # type: ignore[arg-type]
+                quantity,
+                filled,
+                quote,
+                tuple(own.pop(order)) if filled and order in own and placed[order] == index else (),
+                code,
+            )
+            for index, (order, (status, quantity, filled, quote, code)) in enumerate(results)
+        ]
         touched = self._touched(changes, results, others) if changes else ()
         news = None
         if levels or trades or changed:
             news = self._news(levels, trades, changed=changed)
-        return Effects(updates, trades, touched, news)
+        return Effects(tuple(updates), tuple(trades), touched, news)
 
-    def _priced(
-        self, matched: Iterable[Any], rates: Rates, gone: Mapping[int, Rates]
-    ) -> Iterable[Trade]:
-        """The trades with both sides' fees: a part of what each receives, rounded up."""
-        rules, known = self.rules, self.rates
-        assert rules is not None
-        lot, unit = rules.lot, rules.unit
-        for trade, maker, taker, price, quantity, side in matched:
-            base, quote = quantity * lot, price * quantity * unit
-            received = (base, quote) if side == _BUY else (quote, base)
-            taker_rate = (known.get(taker) or gone.get(taker, rates))[1]
-            maker_rate = (known.get(maker) or gone.get(maker, rates))[0]
-            yield Trade(
-                trade,
-                price,
-                quantity,
-                side,
-                maker,
-                taker,
-                -(-received[1] * maker_rate // RATE_UNIT),
-                -(-received[0] * taker_rate // RATE_UNIT),
-            )
-
-    def _share(
+    def _traded(
         self,
-        trades: Iterable[Trade],
-        results: Sequence[tuple[int, Result]],
-        placed: Mapping[int, int],
+        matched: Iterable[Any],
+        quota: dict[int, int],
+        rates: Rates,
+        gone: Mapping[int, Rates],
         own: dict[int, list[Fill]],
         others: dict[int, list[Fill]],
-    ) -> None:
-        """Give each side its fills.
+    ) -> list[Trade]:
+        """The trades with both sides' fees: a part of what each receives, rounded up.
 
-        What an order traded while it was being placed is in its own update, up to what the
-        engine answered; what came later, or to others, happened without their doing.
+        Each side gets its fills. What an order traded while it was being placed is in its own
+        update, up to what the engine answered; what came later, or to others, happened without
+        their doing.
         """
-        quota = {order: results[index][1][2] for order, index in placed.items()}
-        for trade in trades:
-            fill = Fill(trade.id, trade.price, trade.quantity, trade.taker_fee, False)
-            left = quota.get(trade.taker, 0)
+        rules, known = self.rules, self.rates.get
+        assert rules is not None
+        lot, unit = rules.lot, rules.unit
+        trades: list[Trade] = []
+        for number, maker, taker, price, quantity, side in matched:
+            base, quote = quantity * lot, price * quantity * unit
+            if side != _BUY:
+                base, quote = quote, base
+            taker_fee = -(-base * (known(taker) or gone.get(taker, rates))[1] // RATE_UNIT)
+            maker_fee = -(-quote * (known(maker) or gone.get(maker, rates))[0] // RATE_UNIT)
+            trades.append(Trade(number, price, quantity, side, maker, taker, maker_fee, taker_fee))
+            left = quota.get(taker)
             if left:
-                quota[trade.taker] = left - trade.quantity
-                own.setdefault(trade.taker, []).append(fill)
+                quota[taker] = left - quantity
+                fills = own
             else:
-                others.setdefault(trade.taker, []).append(fill)
-            fill = Fill(trade.id, trade.price, trade.quantity, trade.maker_fee, True)
-            others.setdefault(trade.maker, []).append(fill)
+                fills = others
+            fill = Fill(number, price, quantity, taker_fee, False)
+            if taker in fills:
+                fills[taker].append(fill)
+            else:
+                fills[taker] = [fill]
+            fill = Fill(number, price, quantity, maker_fee, True)
+            if maker in others:
+                others[maker].append(fill)
+            else:
+                others[maker] = [fill]
+        return trades
 
     def _touched(
         self,
@@ -381,7 +396,10 @@ class OrderBook:
         others: dict[int, list[Fill]],
     ) -> tuple[Touched, ...]:
         """The last state of each order that something happened to, in the order of it."""
-        states = {change[0]: change[1:] for change in changes}
+        states = {
+            order: (status, quantity, filled, quote)
+            for order, status, quantity, filled, quote in changes
+        }
         for order, result in results:
             # Cancelled or reduced, and that was after the change: then that is the state.
             if order in states and not result[4]:
@@ -399,7 +417,7 @@ class OrderBook:
         assert not others, "a fill of an order that did not change"
         return tuple(touched)
 
-    def _news(self, levels: Sequence[Any], trades: tuple[Trade, ...], *, changed: bool) -> BookNews:
+    def _news(self, levels: Sequence[Any], trades: Sequence[Trade], *, changed: bool) -> BookNews:
         """One update, whatever it changes; none for trades that only hidden parts have felt."""
         first = self.update + 1
         if levels or changed:
