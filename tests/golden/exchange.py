@@ -124,11 +124,15 @@ class Exchange:
         await self.say(self.third, limit(BUY, 9_500, 7), limit(SELL, 10_500, 7))
 
     def taken(self) -> list[tr.Trade]:
-        """What the book takes, whose answer is lost: it trades with somebody who does not know."""
+        """What the book takes, whose answer is lost: it trades with somebody who does not know.
+
+        The last may come late, in any order with what is ``stuck``: so it rests nowhere.
+        """
+        passing = limit(BUY, 9_000, 2, id=self.site.id(), time_in_force=TimeInForce.IOC)
         return [
             self.trade(self.buyer, limit(BUY, 10_000, 6, "taken")),
             self.trade(self.seller, limit(SELL, 9_500, 3)),
-            self.trade(self.third, tr.CancelOrder(1), limit(BUY, 9_501, 2, id=self.site.id())),
+            self.trade(self.third, tr.CancelOrder(1), passing),
         ]
 
     def stuck(self) -> list[tr.Trade]:
