@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pkgutil import get_data
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
-
-from domain.trading.state import BookPhase, BookState
+from typing import TYPE_CHECKING, Final
 
 MODULES: Final = ("values", "levels", "judging", "auction", "resting", "book")
 """The modules that are compiled, each after those that it imports."""
@@ -44,18 +40,4 @@ else:
     if not COMPILED:
         from domain.trading.book import Book
 
-__all__ = ["COMPILED", "Book", "BookPhase", "BookState", "decode_hook", "encode_hook"]
-
-
-def encode_hook(value: Any) -> Any:
-    """msgspec's ``enc_hook``: a book is stored as its state."""
-    if isinstance(value, Book):
-        return value.snapshot()
-    raise NotImplementedError(f"{type(value).__name__} cannot be stored")
-
-
-def decode_hook(kind: type, value: Any) -> Any:
-    """msgspec's ``dec_hook``: a state becomes a book again."""
-    if kind is Book:
-        return Book.restore(msgspec.convert(value, BookState))
-    raise NotImplementedError(f"{kind.__name__} cannot be read")
+__all__ = ["COMPILED", "MODULES", "PACKAGE", "Book", "source_hash"]
