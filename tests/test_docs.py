@@ -20,6 +20,7 @@ from cluster.errors import Exit
 from cluster.settings import variables
 from domain.accounts.codes import Code
 from serve_apps.api.routes import OPERATIONS
+from serve_apps.exchange import table as exchange
 from serve_apps.problems import STATUS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,10 +221,12 @@ def test_the_table_of_metrics_is_whole() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_routes_of_the_api_exist(name: str) -> None:
     known = {PLACEHOLDER.sub("*", operation.path) for operation in OPERATIONS}
-    known |= {"/api/docs", "/api/openapi.json"}
+    known |= {"/api/docs", "/api/openapi.json", "/api/v3/"}
     methods = {(item.method, PLACEHOLDER.sub("*", item.path)) for item in OPERATIONS}
+    methods |= {(item.method, item.path) for item in exchange.OPERATIONS}
+    known |= {item.path for item in exchange.OPERATIONS}
     wrong = []
-    for match in re.finditer(r"(?:\b([A-Z]+) )?(?<!serve_apps)(/api/[\w$/{}.]*)", text_of(name)):
+    for match in re.finditer(r"(?:\b([A-Z]+) )?(?<!serve_apps)(/api/[\w$/{}.-]*)", text_of(name)):
         path = PLACEHOLDER.sub("*", match.group(2)).rstrip(".")
         if path not in known or (match.group(1) and (match.group(1), path) not in methods):
             wrong.append(match.group(0))

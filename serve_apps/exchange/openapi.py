@@ -72,7 +72,7 @@ _INTEGERS: Final = frozenset(
         "goodTillDate",
         "timestamp",
         "preventedMatchId",
-    }  # fmt: skip
+    }
 )
 _ERROR: Final[dict[str, Any]] = {
     "type": "object",

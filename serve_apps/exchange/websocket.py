@@ -16,7 +16,6 @@ from urllib.parse import parse_qs
 
 import msgspec
 import structlog
-from msgspec import UNSET, UnsetType
 from starlette.types import Receive, Scope, Send
 
 from domain.durable import Unavailable
@@ -26,7 +25,15 @@ from serve_apps.exchange import parameters as p
 from serve_apps.exchange.batch import BatchBody, BatchFrame, Rows
 from serve_apps.exchange.calls import Answer, Call, Operation, Ticket
 from serve_apps.exchange.desk import Desk
-from serve_apps.exchange.errors import ErrorBody, Refused
+from serve_apps.exchange.errors import Refused
+from serve_apps.exchange.frames import (
+    Id,
+    Response,
+    Waiting,
+    binary_answer,
+    encode,
+    read_request,
+)
 from serve_apps.exchange.keys import ApiKey
 from serve_apps.exchange.rest import Front
 from serve_apps.exchange.streams.wire import Wire, frame, wire_of
@@ -56,47 +63,6 @@ _POLICY: Final = 1008
 _TRY_LATER: Final = 1013
 
 
-class Request(msgspec.Struct):
-    """A text frame."""
-
-    method: str
-    id: int | str | None = None
-    params: dict[str, Any] = {}
-
-
-class Response(msgspec.Struct, rename="camel"):
-    """The answer to a text frame."""
-
-    id: int | str | None
-    status: int
-    result: Any = UNSET
-    error: ErrorBody | UnsetType = UNSET
-    rate_limits: Any = UNSET
-
-
-def _as_text(number: str) -> str:
-    return number
-
-
-_read: Final = msgspec.json.Decoder(Request, float_hook=_as_text).decode
-_json: Final = msgspec.json.Encoder().encode
-_msgpack: Final = msgspec.msgpack.Encoder().encode
-
-Id = int | str | None
-
-
-class Waiting:
-    """A request whose command is on its way to the customer's partition."""
-
-    __slots__ = ("binary", "call", "id", "ticket")
-
-    def __init__(self, number: Id, ticket: Ticket, call: Call, binary: bool) -> None:
-        self.id = number
-        self.ticket = ticket
-        self.call = call
-        self.binary = binary
-
-
 class WebsocketApi:
     """Opens a session for each connection."""
 
@@ -118,7 +84,7 @@ class WebsocketApi:
         """Tell everybody that this replica ends; they come back to another one."""
         event = {"event": {"e": "serverShutdown", "E": self.desk.now() // 1_000}}
         for session in list(self._sessions):
-            session.tell(_json(event))
+            session.tell(encode(event))
 
 
 class Session:
@@ -203,7 +169,7 @@ class Session:
         try:
             if len(text) > FRAME_SIZE_MAX:
                 raise ValueError("too long")
-            request = _read(text)
+            request = read_request(text)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self._rubbish += 1
             self._refuse(None, self._of_rubbish("Invalid JSON Request"), {})
@@ -351,7 +317,7 @@ class Session:
             except Refused as error:
                 result, refused = None, error
             if waiting.binary:
-                payload = _binary(waiting.id, result, refused)
+                payload = binary_answer(waiting.id, result, refused)
                 frames.append(frame(payload, binary=True))
             else:
                 payload = self._payload(waiting.id, waiting.call, result, refused)
@@ -389,7 +355,7 @@ class Session:
 
     def _answer(self, number: Id, call: Call, result: Any, binary: bool) -> None:
         if binary:
-            payload = _binary(number, result, None)
+            payload = binary_answer(number, result, None)
             self._wire.send(frame(payload, binary=True), (payload,), binary=True)
         else:
             self.tell(self._payload(number, call, result, None))
@@ -400,7 +366,7 @@ class Session:
         self.tell(self._payload(number, call or self._call(params, self._key, ""), None, error))
 
     def _refuse_binary(self, number: Id, error: Refused) -> None:
-        payload = _binary(number, None, error)
+        payload = binary_answer(number, None, error)
         self._wire.send(frame(payload, binary=True), (payload,), binary=True)
 
     def _payload(self, number: Id, call: Call, result: Any, refused: Refused | None) -> bytes:
@@ -422,7 +388,7 @@ class Session:
         shown = call.params.get("returnRateLimits", self._rates_shown)
         if shown is True or shown == "true":
             response.rate_limits = self._rates(call)
-        return _json(response)
+        return encode(response)
 
     def _rates(self, call: Call) -> list[dict[str, Any]]:
         limits = self._desk.limits
@@ -526,13 +492,6 @@ class Session:
             ticket = order(self._desk, again)
             with contextlib.suppress(*OUTAGES):
                 await self._desk.services.accounts.call(ticket.command)
-
-
-def _binary(number: Id, result: Any, refused: Refused | None) -> bytes:
-    """The answer to a binary frame: ``[id, 200, at, rows]`` or ``[id, status, code, text]``."""
-    if refused is not None:
-        return _msgpack((number, refused.status, refused.code, refused.msg))
-    return _msgpack((number, 200, result.at, result.rows))
 
 
 _SPECIAL: Final = {

@@ -8,7 +8,7 @@ volumes lots, turnovers ticks x lots, times microseconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -45,6 +45,7 @@ INTERVALS: Final[dict[str, int]] = {
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY: Final = 4 * DAY
 WINDOW: Final = DAY
+_FEW: Final = 4
 
 
 class Bar(msgspec.Struct):
@@ -102,6 +103,25 @@ def bar_of(trade: TimedTrade, at: int) -> Bar:
         at, price, price, price, price, quantity, price * quantity,
         bought, price * bought, number, number,
     )  # fmt: skip
+
+
+def bar_of_all(trades: Sequence[TimedTrade], at: int) -> Bar:
+    """A bar of trades in a row."""
+    prices = [trade[1] for trade in trades]
+    bought = [trade for trade in trades if trade[3] == BUY]
+    return Bar(
+        at,
+        prices[0],
+        max(prices),
+        min(prices),
+        prices[-1],
+        sum([trade[2] for trade in trades]),
+        sum([trade[1] * trade[2] for trade in trades]),
+        sum([trade[2] for trade in bought]),
+        sum([trade[1] * trade[2] for trade in bought]),
+        trades[0][0],
+        trades[-1][0],
+    )
 
 
 def flat(price: int, at: int) -> Bar:
@@ -208,6 +228,37 @@ class Tape:
             self._range = (min(low, trade[1]), max(high, trade[1]))
         for interval in self._bars:
             self._take(interval, trade)
+
+    def take_all(self, trades: Sequence[TimedTrade]) -> None:
+        """Add trades in a row; many of one second cost little more than one."""
+        at = trades[0][5]
+        start = at - at % SECOND
+        whole = trades[0][0] == self.last + 1 and trades[-1][5] < start + SECOND
+        late = any(start < bar.at for bar in self._bars.values())
+        if len(trades) < _FEW or late or not whole:
+            for trade in trades:
+                self.take(trade)
+            return
+        part = bar_of_all(trades, at - at % MINUTE)
+        minutes = self._minutes
+        if minutes and part.at <= minutes[-1].at:
+            minutes[-1].join(part)
+        else:
+            minutes.append(msgspec.structs.replace(part))
+        self.last, self.price, self._quantity = part.last, part.close, trades[-1][2]
+        self._volume += part.volume
+        self._quote += part.quote
+        if self._range is not None:
+            low, high = self._range
+            self._range = (min(low, part.low), max(high, part.high))
+        for interval, bar in self._bars.items():
+            start = start_of(interval, at)
+            if start == bar.at and bar.first:
+                bar.join(part)
+            else:
+                if start > bar.at:
+                    self._close(interval, bar)
+                self._bars[interval] = msgspec.structs.replace(part, at=start)
 
     def _take(self, interval: str, trade: TimedTrade) -> None:
         bar, start = self._bars[interval], start_of(interval, trade[5])

@@ -154,8 +154,7 @@ class Board:
             self._trades += trades
             self._pace(_TRADES, 0.0)
         if self.tape.seeded:
-            for item in trades:
-                self.tape.take(item)
+            self.tape.take_all(trades)
             self._tell_closed(self._clock())
             for name in self._klines:
                 self._pace(name, CANDLE_S)

@@ -8,7 +8,7 @@ in the trades is closed from the trade history, and later trades wait for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from actors.marketdata import BookChanges, TimedTrade
@@ -82,7 +82,7 @@ class Feed:
             self._wait(changes)
             return None
         levels: Sequence[Level] = ()
-        if changes.last > copy.update:
+        if True:
             levels = changes.levels
             copy.apply(levels, changes.last)
         trades = self._take_trades(changes.trades)
@@ -120,7 +120,7 @@ class Feed:
             return self.last_trade + 1, self._last_known
         return None
 
-    def fill(self, trades: Iterable[TimedTrade]) -> Sequence[TimedTrade]:
+    def fill(self, trades: Sequence[TimedTrade]) -> Sequence[TimedTrade]:
         """Take trades from the history; those that are new, in order."""
         return self._take_trades(trades)
 
@@ -147,9 +147,11 @@ class Feed:
         self.status, self.reason = changes.status, changes.reason
         return differs
 
-    def _take_trades(self, trades: Iterable[TimedTrade]) -> Sequence[TimedTrade]:
-        new: list[TimedTrade] = []
+    def _take_trades(self, trades: Sequence[TimedTrade]) -> Sequence[TimedTrade]:
         held, last = self._held, self.last_trade
+        if not held and _follow(trades, last):
+            return self._took(trades)
+        new: list[TimedTrade] = []
         for trade in trades:
             number = trade[0]
             if number == last + 1 and not held:
@@ -163,8 +165,14 @@ class Feed:
         if held and min(held) <= last:
             for number in [number for number in held if number <= last]:
                 del held[number]
-        if new:
-            self.last_trade = last
-            self.last_price, self.last_quantity = new[-1][1], new[-1][2]
-            self.trades.extend(new)
+        return self._took(new) if new else new
+
+    def _took(self, new: Sequence[TimedTrade]) -> Sequence[TimedTrade]:
+        self.last_trade, self.last_price, self.last_quantity = new[-1][:3]
+        self.trades.extend(new[-TRADES_MAX:])
         return new
+
+
+def _follow(trades: Sequence[TimedTrade], last: int) -> bool:
+    """Whether these are the trades after ``last``, none missing."""
+    return bool(trades) and trades[0][0] == last + 1 and trades[-1][0] - last == len(trades)

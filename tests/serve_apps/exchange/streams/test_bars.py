@@ -91,11 +91,12 @@ def seeded(trades: list[TimedTrade], now: int) -> Tape:
     seed=st.integers(0, 2**32),
     before=st.integers(0, 60),
     after=st.integers(0, 60),
-    step=st.sampled_from((2 * SECOND, 10 * MINUTE, 5 * HOUR)),
+    step=st.sampled_from((9, 2 * SECOND, 10 * MINUTE, 5 * HOUR)),
     overlap=st.integers(0, 5),
+    chunk=st.integers(1, 12),
 )
 def test_candles_are_those_of_all_trades(
-    seed: int, before: int, after: int, step: int, overlap: int
+    seed: int, before: int, after: int, step: int, overlap: int, chunk: int
 ) -> None:
     trades = made(seed, before + after, at(2024, 2, 27, 22, 10), step)
     now = trades[before - 1][5] if before else at(2024, 2, 27, 22, 10)
@@ -104,13 +105,18 @@ def test_candles_are_those_of_all_trades(
         tape.follow(interval, now, trades[:before])
     closed: dict[tuple[str, int], Bar] = {}
     # The last trades of the history come over the wire too.
-    for trade in trades[max(0, before - overlap) :]:
-        tape.take(trade)
+    live = trades[max(0, before - overlap) :]
+    while live:
+        together, live = live[:chunk], live[chunk:]
+        if chunk > 1:
+            tape.take_all(together)
+        else:
+            tape.take(together[0])
         for interval, bar in tape.closed:
             closed[interval, bar.at] = bar
         tape.closed.clear()
         if seed % 3 == 0:
-            tape.totals(trade[5])
+            tape.totals(together[-1][5])
     for interval in INTERVALS:
         truth = plain(trades, interval)
         current = tape.current(interval)

@@ -230,7 +230,8 @@ async def test_a_client_has_a_minute_to_answer_pings(server: Server) -> None:
         wire: Any = connection._wire
         assert isinstance(wire, SharedWire if server.shared else QueuedWire)
         if server.shared:
-            protocol: Any = wire._transport.get_protocol()
+            transport: Any = wire
+            protocol = transport._transport.get_protocol()
             assert (protocol.ping_interval, protocol.ping_timeout) == (20, PONG_WITHIN_S)
 
 
