@@ -44,7 +44,7 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 """About so much of the journal is read at once."""
 
 _ROWS_MIN: Final = 4
-_ROWS_MAX: Final = 2_000
+_ROWS_MAX: Final = 500
 _ENROL_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 1.0
 _STUCK_S: Final = 5.0
@@ -191,6 +191,7 @@ class Projector:
             except Exception as error:
                 self.state, self.reason = "stuck", f"{type(error).__name__}: {error}"
                 log.exception("projector is stuck")
+                self._limit = _ROWS_MIN  # what waits meanwhile may be of another size
                 await asyncio.sleep(_STUCK_S)
 
     async def _look(self) -> None:
@@ -212,7 +213,8 @@ class Projector:
             return 0
         self._more = max(Counter(row.stream for row in rows).values()) == self._limit
         size = sum(len(row.entries) for row in rows)
-        self._limit = min(_ROWS_MAX, max(_ROWS_MIN, self._chunk_bytes * self._limit // (size + 1)))
+        fitting = self._chunk_bytes * len(rows) // (size + 1)
+        self._limit = min(_ROWS_MAX, max(_ROWS_MIN, fitting))
         chunk = await asyncio.to_thread(self._gather, rows)
         if not chunk.ranges:
             raise Corrupt("Streams wait for each other.")
