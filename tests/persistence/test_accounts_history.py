@@ -298,6 +298,7 @@ async def test_nobody_sees_what_is_not_theirs(filled: Pool, stored: list[dict[st
             assert customer in (row.source_customer, row.destination_customer)
             assert row.source_customer == customer or row.status == TransferStatus.COMPLETED
         for row in page.rows:
+            assert row.destination is not None
             assert customer_of(row.destination) == row.destination_customer
 
 
