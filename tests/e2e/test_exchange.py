@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
+from cluster.demo import PEOPLE
 from tests.e2e.conftest import MakeCustomer, OpenBrowser
 from tests.e2e.customer import Customer, complain_about_scripts, sign_up
 from tests.e2e.test_looks import WIDTHS, check, picture
@@ -16,6 +17,7 @@ from tests.e2e.test_looks import WIDTHS, check, picture
 pytestmark = pytest.mark.e2e
 
 MARKET = "/trade/BTCUSD"
+ADMINISTRATOR = next(person for person in PEOPLE if "administrator" in person.roles)
 FAR = "40000"
 """A price that nobody will sell at, within the band that orders must be in."""
 
@@ -113,6 +115,50 @@ def test_orders_are_placed_amended_cancelled_and_filled(make_customer: MakeCusto
     expect(page.locator("#results tbody tr")).to_have_count(1)
     ann.go("fills/")
     expect(page.locator("#results tbody")).to_contain_text("Taker")
+
+
+def test_enter_sends_the_side_that_is_chosen(make_customer: MakeCustomer) -> None:
+    ann = make_customer("Ann Baker")
+    fund(ann, "90")
+    page = ann.page
+    trade_page(page)
+    order(page, type="market", total="60")
+    expect(page.locator("[data-placed]")).to_contain_text("filled")
+    ticket = page.locator("[data-ticket]")
+    ticket.locator("#type").select_option("limit")
+    ticket.locator("input[name=side][value=sell]").check(force=True)
+    ticket.locator("#price").fill("90000")
+    ticket.locator("#quantity").fill("0.0005")
+    ticket.locator("#quantity").press("Enter")
+    expect(page.locator("[data-placed]")).to_contain_text("Sell 0.00050 BTC at 90,000.00: open")
+    page.get_by_role("button", name="Cancel all").click()
+    expect(page.locator("tr[data-order]")).to_have_count(0)
+
+
+def test_a_halt_shows_on_open_pages(open_browser: OpenBrowser) -> None:
+    visitor, page = open_browser().new_page(), open_browser().new_page()
+    complain_about_scripts(visitor)
+    complain_about_scripts(page)
+    visitor.goto("/trade/LTCUSD")
+    expect(visitor.locator("[data-feed-light]")).to_have_text("Live")
+    banner = visitor.locator("[data-banner]")
+    expect(banner).to_be_hidden()
+    page.goto("/operations/instruments/")
+    page.get_by_label("E-mail address").fill(ADMINISTRATOR.email)
+    page.get_by_label("Password").fill(ADMINISTRATOR.password)
+    page.get_by_role("button", name="Log in").click()
+    row = page.locator('tr[data-instrument="LTCUSD"]')
+    for change, reason in (("halt", "News are awaited"), ("resume", "")):
+        row.locator("summary").click()
+        check(page)
+        row.get_by_label("What").select_option(change)
+        row.get_by_label("Reason").fill(reason)
+        row.get_by_role("button", name="Change LTC/USD").click()
+        expect(page.get_by_text("The instrument is changed.")).to_be_visible()
+        if change == "halt":
+            expect(banner).to_contain_text("Trading is halted: News are awaited")
+            check(visitor)
+    expect(banner).to_be_hidden()
 
 
 def test_what_is_wrong_is_said_beside_the_field(make_customer: MakeCustomer) -> None:

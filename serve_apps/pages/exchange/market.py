@@ -20,6 +20,7 @@ LEVELS: Final = 14
 PRINTS: Final = 40
 BARS: Final = 90
 SPARK_BARS: Final = 24
+SPARK_BARS_MIN: Final = 5
 CHOICES: Final = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
 USUAL: Final = ("15m", "1m", "1s")
 """Widths to begin with: the first that has enough candles."""
@@ -88,7 +89,7 @@ async def rows(services: Services, listed: Iterable[Instrument]) -> list[Row]:
 
 
 async def with_sparks(services: Services, found: Sequence[Row]) -> list[Row]:
-    """The same with a line of the last day."""
+    """The same with a line of the last day, or of the last minutes of a young market."""
     lines = await asyncio.gather(*(_spark(services, row.instrument.symbol) for row in found))
     return [
         msgspec.structs.replace(row, spark=points) for row, points in zip(found, lines, strict=True)
@@ -96,8 +97,11 @@ async def with_sparks(services: Services, found: Sequence[Row]) -> list[Row]:
 
 
 async def _spark(services: Services, symbol: str) -> str:
-    found = await bars(services, symbol, "1h", SPARK_BARS)
-    return line([bar.close for bar in found])
+    for interval in ("1h", "1m"):
+        found = await bars(services, symbol, interval, SPARK_BARS)
+        if len(found) >= SPARK_BARS_MIN:
+            return line([bar.close for bar in found])
+    return ""
 
 
 async def depth(services: Services, symbol: str) -> Depth:
