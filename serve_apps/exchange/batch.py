@@ -29,7 +29,7 @@ from serve_apps.exchange.calls import Call, Ticket, client_from
 from serve_apps.exchange.errors import Refused
 from serve_apps.exchange.numbers import INTEGER_MAX
 from serve_apps.exchange.orders import LIMITED, STOPS, digest, make_trade, order_id
-from serve_apps.exchange.trading import placed, response_type
+from serve_apps.exchange.trading import amount_of, placed, response_type
 
 if TYPE_CHECKING:
     from serve_apps.exchange.desk import Desk
@@ -255,14 +255,14 @@ def _orders_ticket(
     mark = call.number("batch")
     refused: dict[int, Refused] = {}
     actions: list[PlaceOrder] = []
-    styles: list[str] = []
+    styles: list[tuple[str, int]] = []
     for index, params in enumerate(asked):
         try:
             orders.unknown(params, orders.ORDER_PARAMETERS)
             chosen = p.client_id(params, "newClientOrderId")
             client = chosen or client_from(digest(mark.hex(), index))
             order = orders.place(params, instrument, client)
-            styles.append(response_type(params, order))
+            styles.append((response_type(params, order), amount_of(order)))
         except Refused as error:
             refused[index] = error
             continue
@@ -274,7 +274,7 @@ def _orders_ticket(
         answers: list[Any] = []
         for report, style in zip(reply.reports, styles, strict=True):
             try:
-                answers.append(placed(report, instrument, reply.at, style))
+                answers.append(placed(report, instrument, reply.at, *style))
             except Refused as error:
                 answers.append(error.body)
         for index, refusal in refused.items():

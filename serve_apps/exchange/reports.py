@@ -157,8 +157,8 @@ def time_in_force(report: OrderReport) -> str:
 
 
 def working(report: OrderReport) -> bool:
-    """Whether the order is, or was, in the book: a stop is not before its price is reached."""
-    return report.status is not OrderStatus.PENDING or report.type not in STOPS
+    """Whether the order is known to be, or have been, in the book: a stop is once it has traded."""
+    return report.type not in STOPS or report.filled > 0
 
 
 def ack(report: OrderReport, at: int) -> Ack:
@@ -166,8 +166,13 @@ def ack(report: OrderReport, at: int) -> Ack:
     return Ack(report.symbol, report.ref, NO_LIST, report.client, at // 1_000)
 
 
-def result(report: OrderReport, instrument: Instrument, at: int, *, full: bool) -> Result:
-    """The answer with the order's state; ``full`` with its trades."""
+def result(
+    report: OrderReport, instrument: Instrument, at: int, *, full: bool, amount: int = 0
+) -> Result:
+    """The answer with the order's state; ``full`` with its trades.
+
+    ``amount`` is how much of the quote an order was to spend or earn, in ticks x lots.
+    """
     tick, lot, unit = instrument.tick, instrument.lot, instrument.unit
     at //= 1_000
     answer = Result(
@@ -179,7 +184,7 @@ def result(report: OrderReport, instrument: Instrument, at: int, *, full: bool) 
         asset_text(report.price * tick),
         asset_text(report.quantity * lot),
         asset_text(report.filled * lot),
-        asset_text(report.budget * unit) if not report.quantity else ZERO,
+        asset_text(amount * unit),
         asset_text(report.quote * unit),
         STATUS[report.status],
         time_in_force(report),

@@ -53,7 +53,7 @@ def place_order(desk: Desk, call: Call) -> Ticket:
     trade = make_trade(number, call.user, instrument.symbol, desk.terms(instrument), (order,))
 
     def finish(reply: TradeReply) -> Any:
-        return placed(reply.reports[0], instrument, reply.at, style)
+        return placed(reply.reports[0], instrument, reply.at, style, amount_of(order))
 
     return Ticket(trade, finish)
 
@@ -68,13 +68,20 @@ def response_type(params: p.Parameters, order: PlaceOrder) -> str:
     return asked
 
 
-def placed(report: OrderReport, instrument: Instrument, at: int, style: str) -> Any:
+def amount_of(order: PlaceOrder) -> int:
+    """How much of the quote an order is to spend or earn; 0 for one by quantity."""
+    return 0 if order.quantity else order.budget
+
+
+def placed(
+    report: OrderReport, instrument: Instrument, at: int, style: str, amount: int = 0
+) -> Any:
     """The answer to an order. Raises ``Refused`` when it was not taken."""
     if report.code:
         raise errors.placing(report.code)
     if style == "ACK":
         return reports.ack(report, at)
-    return reports.result(report, instrument, at, full=style == "FULL")
+    return reports.result(report, instrument, at, full=style == "FULL", amount=amount)
 
 
 async def test_order(desk: Desk, call: Call) -> Any:
@@ -190,13 +197,17 @@ def replace_order(desk: Desk, call: Call) -> Ticket:
     trade = make_trade(number, call.user, instrument.symbol, terms, actions)
 
     def finish(reply: TradeReply) -> Any:
-        return _replaced(reply, instrument, client, style, refused)
+        return _replaced(reply, instrument, client, (style, amount_of(order)), refused)
 
     return Ticket(trade, finish)
 
 
 def _replaced(
-    reply: TradeReply, instrument: Instrument, client: str, style: str, refused: Refused | None
+    reply: TradeReply,
+    instrument: Instrument,
+    client: str,
+    style: tuple[str, int],
+    refused: Refused | None,
 ) -> Any:
     old = reply.reports[0]
     cancelled: Any
@@ -214,7 +225,7 @@ def _replaced(
         elif new.code:
             placed_result, answer = "FAILURE", errors.placing(new.code).body
         else:
-            answer = placed(new, instrument, reply.at, style)
+            answer = placed(new, instrument, reply.at, *style)
     data = ReplaceAnswer("FAILURE" if old.code else "SUCCESS", placed_result, cancelled, answer)
     if not old.code and placed_result == "SUCCESS":
         return data
