@@ -8,7 +8,7 @@ covered without it goes to the book together with the cancel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from domain.accounts import events as ev
@@ -238,7 +238,7 @@ class Draft:
             if cancel.ref not in asked
         ]
         self.actions.extend(cancels)
-        self.freeing, self.failed, self.replaced = True, False, ""
+        self.freeing, self.failed, self.replaced = bool(cancels), False, ""
         self.sent = position + len(cancels) - 1 if cancels else -1
         return len(cancels)
 
@@ -279,6 +279,13 @@ def open_cancels(brokerage: Brokerage, symbol: str) -> Iterable[Cancel]:
             yield Cancel(ref)
 
 
+def answered_parts(
+    parts: Iterable[tuple[int, bytes]], reports: Sequence[OrderReport], at: int
+) -> list[tuple[bytes, bytes, tr.TradeReply]]:
+    """What is remembered of single actions: each is answered as if it had been asked alone."""
+    return [(part, b"", tr.TradeReply(at, (reports[place],))) for place, part in parts]
+
+
 class PlacingDecisions:
     """The part of ``AccountsMachine`` that takes trades to the books."""
 
@@ -314,6 +321,7 @@ class PlacingDecisions:
         brokerage = state.brokerage
         assert brokerage is not None
         draft = Draft(brokerage, message.symbol, message.terms, self.policy, now)
+        draft.parts.extend(message.parts)
         done = dict(message.done)
         for position, order, replaced in message.orders:
             before = done.get(position - 1)
@@ -325,9 +333,11 @@ class PlacingDecisions:
         decision = draft.decision(message.trade, message.fingerprint, message.customer)
         if decision is not None:
             return decision
+        reports = tuple(report for _, report in draft.refused)
         return Decision(
             [ev.TradeEnded(message.trade, message.customer)],
-            tr.TradeReply(now, tuple(report for _, report in draft.refused)),
+            tr.TradeReply(now, reports),
             answers=message.trade,
             fingerprint=message.fingerprint,
+            parts=answered_parts(draft.parts, reports, now),
         )

@@ -13,6 +13,7 @@ from typing import Final
 from domain.accounts import events as ev
 from domain.accounts import trading as tr
 from domain.accounts.brokerage import Brokerage, Order
+from domain.accounts.placing import answered_parts
 from domain.accounts.reports import (
     SettledNews,
     order_report,
@@ -116,6 +117,7 @@ class SettlingDecisions:
                 underway.terms,
                 _numbered(reports, underway.refused, [item[0] for item in underway.later]),
                 underway.later,
+                underway.parts,
             )
             return Decision([worked], None, [Message(str(work.customer), later)], news=news)
         worked = ev.OrdersWorked(work.id, work.customer, symbol, at, kept, moved)
@@ -129,10 +131,7 @@ class SettlingDecisions:
             fingerprint=underway.fingerprint,
             # A report on an order that the book has left as it was shows what is known here of it.
             durable=kept is updates and type(outcome) is Worked,
-            parts=[
-                (part, b"", tr.TradeReply(at, (whole[position],)))
-                for position, part in underway.parts
-            ],
+            parts=answered_parts(underway.parts, whole, at),
             news=news,
         )
 

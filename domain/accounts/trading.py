@@ -265,7 +265,7 @@ class PlaceLater(_Wire, frozen=True, tag=48):
     """Message of a customer to themselves: place what waited for the funds that a cancel frees.
 
     ``done`` and ``orders`` are the reports that are known and the orders that are left, each with
-    its place in the answer.
+    its place in the answer; ``parts`` the ids of single actions so far, with theirs.
     """
 
     trade: bytes
@@ -275,6 +275,7 @@ class PlaceLater(_Wire, frozen=True, tag=48):
     terms: Terms
     done: tuple[tuple[int, OrderReport], ...]
     orders: tuple[tuple[int, PlaceOrder, str], ...]
+    parts: tuple[tuple[int, bytes], ...] = ()
 
 
 class TradeReply(_Wire, frozen=True, tag=51):

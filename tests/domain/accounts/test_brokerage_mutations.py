@@ -158,6 +158,20 @@ MUTATIONS = [
         "False",
     ),
     Mutation(
+        "an order waits for a cancel that there is not",
+        Draft,
+        "cancel_all",
+        'bool(cancels), False, ""',
+        'True, False, ""',
+    ),
+    Mutation(
+        "ids of a trade's first half are forgotten",
+        PlacingDecisions,
+        "_place_later",
+        "draft.parts.extend(message.parts)",
+        "pass",
+    ),
+    Mutation(
         "another instrument's order is cancelled",
         Draft,
         "_mine",

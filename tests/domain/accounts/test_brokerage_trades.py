@@ -145,6 +145,34 @@ def test_a_replacement_waits_for_what_the_cancel_frees(bank: Floor) -> None:
     bank.prove_settled()
 
 
+def test_ids_of_both_halves_are_remembered(bank: Floor) -> None:
+    bank.say(ALICE, most_of(bank))
+    first, second = b"1" * 16, b"2" * 16
+    for quantity, seen in ((most_of(bank).quantity // 2, [first, second]), (10**9, [first])):
+        names = iter((f"a{quantity}", f"b{quantity}"))
+        command = bank.order(
+            ALICE,
+            limit(BUY, 1, 1, next(names), id=first),
+            tr.CancelAll(),
+            limit(BUY, 200, quantity, next(names), id=second, after=True),
+        )
+        bank.put(command, deliver=False)
+        bank.run()
+        assert len(bank.answers[command.id].reports) == 4
+        (answered,) = [made for made in bank.durable if made.answers == command.id]
+        assert [part for part, _, _ in answered.parts] == seen
+        for part, _, reply in answered.parts:
+            wanted = "a" if part == first else "b"
+            assert [report.client for report in reply.reports] == [f"{wanted}{quantity}"]
+
+
+def test_after_nothing_was_cancelled_nothing_is_freed(bank: Floor) -> None:
+    (report,) = bank.say(ALICE, tr.CancelAll(), limit(BUY, 100, 10**9, after=True))
+    assert report.code == "insufficient_balance"
+    (report,) = bank.say(ALICE, tr.CancelAll(), limit(BUY, 100, 1, after=True))
+    assert report.code == ""
+
+
 def test_a_replacement_that_is_not_covered_after_all(bank: Floor) -> None:
     bank.say(ALICE, most_of(bank))
     new = limit(BUY, 300, most_of(bank).quantity, "new", after=True)
