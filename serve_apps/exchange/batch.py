@@ -8,6 +8,7 @@ parameters of ``order.place`` work as well, and cost more.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -28,7 +29,14 @@ from serve_apps.exchange import parameters as p
 from serve_apps.exchange.calls import Call, Ticket, client_from
 from serve_apps.exchange.errors import Refused
 from serve_apps.exchange.numbers import INTEGER_MAX
-from serve_apps.exchange.orders import LIMITED, STOPS, digest, make_trade, order_id
+from serve_apps.exchange.orders import (
+    LIMITED,
+    STOPS,
+    digest,
+    make_trade,
+    order_id,
+    order_prefix,
+)
 from serve_apps.exchange.trading import amount_of, placed, response_type
 
 if TYPE_CHECKING:
@@ -147,6 +155,7 @@ def place_batch(desk: Desk, call: Call) -> Ticket | Any:
     mark = _batch_number(call, body)
     refused: dict[int, str] = {}
     actions: list[TradeAction] = []
+    prefix = order_prefix(call.user)
     count = 0
     for index, row in enumerate(rows):
         if type(row) is PlaceRow:
@@ -155,7 +164,7 @@ def place_batch(desk: Desk, call: Call) -> Ticket | Any:
             if code:
                 refused[index] = code
                 continue
-            actions.append(_order(row, call.user))
+            actions.append(_order(row, prefix))
         elif type(row) is CancelRow:
             actions.append(CancelOrder(row.order, row.client))
         elif type(row) is AmendRow:
@@ -216,7 +225,7 @@ def _flaw(row: PlaceRow, instrument: Instrument) -> str:
     return ""
 
 
-def _order(row: PlaceRow, user: int) -> PlaceOrder:
+def _order(row: PlaceRow, prefix: bytes) -> PlaceOrder:
     client = row.client
     return PlaceOrder(
         client,
@@ -230,7 +239,7 @@ def _order(row: PlaceRow, user: int) -> PlaceOrder:
         row.self_trade,
         row.expires_at,
         row.budget,
-        order_id(user, client) if client else b"",
+        blake2b(prefix + client.encode(), digest_size=16).digest() if client else b"",
     )
 
 

@@ -75,9 +75,14 @@ def digest(*parts: object) -> bytes:
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).digest()
 
 
+def order_prefix(customer: int) -> bytes:
+    """What is hashed before a client's id for an order."""
+    return f"{customer}\0order\0".encode()
+
+
 def order_id(customer: int, client: str) -> bytes:
     """What stands for an order by its client's own id."""
-    return hashlib.blake2b(f"{customer}\0order\0{client}".encode(), digest_size=16).digest()
+    return hashlib.blake2b(order_prefix(customer) + client.encode(), digest_size=16).digest()
 
 
 def make_trade(
