@@ -44,7 +44,7 @@ class Pace:
         now = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
-                while min(self._answered_at) < now:
+                while min(self._answered_at, default=now) < now:
                     self._answered.clear()
                     await self._answered.wait()
         except TimeoutError:
