@@ -1,8 +1,8 @@
 """Who makes the demo's markets: a maker with levels on both sides, and a taker who trades with it.
 
 Both use the public trading API with API keys, as any customer's program would; nothing here knows
-the platform from within. Once a second one instrument is quoted anew around a price that drifts,
-and most of the time something is traded in it. An outage is waited for; a refusal is of no
+the platform from within. Every second or so one instrument is quoted anew around a price that
+drifts, and most of the time something is traded in it. An outage is waited for; a refusal is of no
 consequence, the next round quotes again.
 """
 
@@ -24,7 +24,7 @@ import structlog
 
 log = structlog.get_logger("kontor.bot")
 
-ROUND_S: Final = 1.0
+ROUND_S: Final = 1.3
 LEVELS: Final = 8
 TIMEOUT_S: Final = 5.0
 AGAIN_S: Final = 5.0
@@ -39,7 +39,7 @@ _LIMIT, _MARKET, _LIMIT_MAKER = 1, 2, 3
 _VALUE: Final = 4_000
 """About what a level is worth, in the quote asset."""
 
-_TRADES: Final = 0.8
+_TRADES: Final = 0.9
 _PULL: Final = 0.02
 _DRIFT: Final = 0.0006
 

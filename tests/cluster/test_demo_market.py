@@ -122,6 +122,7 @@ async def test_the_bot_goes_on_after_a_restart_with_the_orders_that_are_there(
     await until(lambda: first.rounds >= 5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0.5)  # what was on its way arrives
     second = bot_of(app, dealers, 0.01)
     task = asyncio.create_task(second.run())
     await until(lambda: second.rounds >= 5)
