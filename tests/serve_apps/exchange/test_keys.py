@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from persistence import apikeys as store
-from serve_apps.exchange.keys import Vault
+from serve_apps.exchange.keys import ApiKey, Vault
 from tests.serve_apps.conftest import MakeUser, User
 from tests.serve_apps.exchange.venue import now_ms, sign
 
@@ -117,3 +118,23 @@ async def test_secrets_are_not_stored_readable(carol: User) -> None:
     assert made["secret"].encode() not in row["secret"]
     found = await app.api_keys.find(made["key"])
     assert made["secret"] not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "networks", "scope", "address", "permitted"),
+    [
+        (["read"], [], "read", "", True),
+        (["read"], [], "trade", "", False),
+        (["trade"], [], "read", "", True),
+        (["trade"], ["192.0.2.0/24"], "trade", "192.0.2.200", True),
+        (["trade"], ["192.0.2.0/24"], "trade", "192.0.3.1", False),
+        (["trade"], ["192.0.2.0/24"], "trade", "", False),
+        (["trade"], ["192.0.2.0/24", "2001:db8::/32"], "read", "2001:db8::7", True),
+        (["trade"], ["192.0.2.0/24"], "read", "2001:db8::7", False),
+    ],
+)
+def test_what_a_key_permits(
+    scopes: list[str], networks: list[str], scope: str, address: str, permitted: bool
+) -> None:
+    places = tuple(ipaddress.ip_network(text) for text in networks)
+    assert ApiKey(1, 1, "k", frozenset(scopes), places).may(scope, address) is permitted
