@@ -82,7 +82,7 @@ class Feed:
             self._wait(changes)
             return None
         levels: Sequence[Level] = ()
-        if True:
+        if changes.last > copy.update:
             levels = changes.levels
             copy.apply(levels, changes.last)
         trades = self._take_trades(changes.trades)

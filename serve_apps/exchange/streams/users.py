@@ -72,6 +72,7 @@ class Users:
         self._channel = connection.pubsub()
         self._customers: dict[int, _Customer] = {}
         self._changed = asyncio.Event()
+        self._somebody = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._asked: set[int] = set()
 
@@ -130,6 +131,7 @@ class Users:
                 if new := here - self._asked:
                     await self._channel.subscribe(*map(channel_of, new))
                     self._asked |= new
+                    self._somebody.set()
                 if gone := self._asked - here:
                     await self._channel.unsubscribe(*map(channel_of, gone))
                     self._asked -= gone
@@ -142,8 +144,8 @@ class Users:
         failures = 0
         while True:
             if not self._channel.subscribed:
-                await asyncio.sleep(0.01)
-                continue
+                self._somebody.clear()
+                await self._somebody.wait()
             try:
                 message = await self._channel.get_message(timeout=30.0)
                 failures = 0
