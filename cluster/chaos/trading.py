@@ -179,6 +179,9 @@ class TradingLoad:
                 )
             except httpx.HTTPError:
                 answer = None
+            # Only the platform itself speaks JSON: a proxy without a gateway behind it does not.
+            if answer is not None and "json" not in answer.headers.get("content-type", ""):
+                answer = None
             if answer is not None and answer.status_code == 200:
                 found: list[Any] = answer.json()["rows"]
                 return found
