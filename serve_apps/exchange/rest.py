@@ -150,17 +150,18 @@ class Rest:
         else:
             if front.address:
                 self._charge(front.address, 0 if operation.access == "trade" else cost, headers)
+            elif desk.services.api_keys.known(front.key) is None:
+                desk.limits.charge("", 1)  # looking for a key is not free
             key = await signing.find_key(desk.services.api_keys, front.key)
+            mark = ""
+            if operation.access != "key":
+                mark = self._prove(key, params, front, query, body, now)
+            # Only who has proved to be the customer uses what the customer may use up.
             if operation.access == "trade":
                 desk.limits.charge_requests(key.user)
             if not front.address:
                 weight = 0 if operation.access == "trade" else cost
                 self._charge(f"user {key.user}", weight, headers)
-            mark = ""
-            if operation.access != "key":
-                signing.check_time(params, now)
-                payload, mark = p.split_signature(query, body)
-                signing.check_signature(key, payload, mark)
             if not key.may("trade" if operation.access == "trade" else "read", front.address):
                 raise signing.rejected_key()
             call = Call(params, now, key=key, mark=mark)
@@ -168,6 +169,25 @@ class Rest:
         if operation.batch:
             call.content = batch.read_body(body, front.content_type)
         return call
+
+    def _prove(
+        self,
+        key: ApiKey,
+        params: p.Parameters,
+        front: Front,
+        query: bytes,
+        body: bytes,
+        now: int,
+    ) -> str:
+        """Check time and signature; the signature. Failing costs. Raises ``Refused``."""
+        try:
+            signing.check_time(params, now)
+            payload, signature = p.split_signature(query, body)
+            signing.check_signature(key, payload, signature)
+        except Refused:
+            self._desk.limits.charge(front.address, 1)
+            raise
+        return signature
 
     def _charge(self, name: str, weight: int, headers: list[Header]) -> None:
         used = self._desk.limits.charge(name, weight)

@@ -258,10 +258,14 @@ class Session:
 
     async def _signed(self, params: p.Parameters) -> tuple[ApiKey, str]:
         """Whose signature a request has. Raises ``Refused``."""
-        key = await signing.find_key(self._desk.services.api_keys, p.text(params, "apiKey"))
-        signing.check_time(params, self._desk.now())
-        signature = p.text(params, "signature")
-        signing.check_signature(key, p.canonical(params), signature)
+        try:
+            key = await signing.find_key(self._desk.services.api_keys, p.text(params, "apiKey"))
+            signing.check_time(params, self._desk.now())
+            signature = p.text(params, "signature")
+            signing.check_signature(key, p.canonical(params), signature)
+        except Refused:
+            self._charge(1)  # guessing is not free
+            raise
         return key, signature
 
     def _call(self, params: p.Parameters, key: ApiKey | None, mark: str) -> Call:
@@ -312,10 +316,7 @@ class Session:
         frames: list[bytes] = []
         payloads: list[bytes] = []
         for waiting, reply in zip(gathered, replies, strict=True):
-            try:
-                result, refused = waiting.ticket.answer(reply), None
-            except Refused as error:
-                result, refused = None, error
+            result, refused = _result(waiting, reply)
             if waiting.binary:
                 payload = binary_answer(waiting.id, result, refused)
                 frames.append(frame(payload, binary=True))
@@ -345,9 +346,7 @@ class Session:
             return
         except Exception:
             log.exception("request_failed", method=operation.name)
-            self._refuse(
-                number, Refused(-1000, "An unknown error occurred.", 500), call.params, call
-            )
+            self._refuse(number, errors.failure(500), call.params, call)
             return
         self._answer(number, call, result, binary=False)
 
@@ -492,6 +491,17 @@ class Session:
             ticket = order(self._desk, again)
             with contextlib.suppress(*OUTAGES):
                 await self._desk.services.accounts.call(ticket.command)
+
+
+def _result(waiting: Waiting, reply: Any) -> tuple[Any, Refused | None]:
+    """What a reply means to the client; whatever goes wrong, nobody may wait for ever."""
+    try:
+        return waiting.ticket.answer(reply), None
+    except Refused as error:
+        return None, error
+    except Exception:
+        log.exception("answer_failed")
+        return None, errors.failure(500)
 
 
 _SPECIAL: Final = {
