@@ -18,6 +18,8 @@ import pytest
 import uvicorn
 
 from cluster.demo import PEOPLE
+from domain.trading.commands import InstrumentReply, ListInstrument
+from domain.trading.rules import About, InstrumentType, Rules
 from serve_apps.application import Application
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,20 +88,28 @@ async def run(script: str, folder: Path) -> list[Any]:
 
 
 async def test_the_examples_do_what_they_say(
-    url: str, client: httpx.AsyncClient, tmp_path: Path
+    app: Application, url: str, client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
+    rules = Rules("BTC", "USD", 10**6, 10**3, price_max=10**8, quantity_max=10**8)
+    about = About(InstrumentType.CRYPTO, "Bitcoin")
+    listed = await app.services.books.call(
+        ListInstrument(bytes(16), b"", rules.symbol, rules, about)
+    )
+    assert isinstance(listed, InstrumentReply)
     ben = PEOPLE[1]
     body = {"email": ben.email, "name": ben.name, "password": ben.password}
     assert (await client.post("/api/signup/", json=body)).status_code == 201
     script = examples()
     assert README_URL in script
-    profile, own, paid, history = await run(script.replace(README_URL, url), tmp_path)
+    profile, own, paid, history, depth = await run(script.replace(README_URL, url), tmp_path)
 
     assert [account["currency"] for account in profile["accounts"]] == ["USD", "CNY", "EUR"]
     assert profile["accounts"][0]["balance"] == "100.00"
     assert (own["status"], own["fee"], own["credited_currency"]) == ("completed", "0.00", "EUR")
     assert (paid["status"], paid["amount"], paid["reference"]) == ("completed", "12.50", "Rent")
     assert [row["id"] for row in history["transactions"]] == [paid["id"]]
+
+    assert (depth["bids"], depth["asks"]) == ([], [])
 
     again = next(block for block in script.split("\necho\n") if "my-first" in block)
     repeated = script.replace(again, again + "\necho\n" + again).replace("ann@", "eve@")
