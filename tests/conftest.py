@@ -24,6 +24,7 @@ TEMPLATE = "kontor_template"
 PLATFORM_TESTS = ("tests/chaos/", "tests/cluster/")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file share a worker, and all that start platforms do: two platforms at a time
     would each take the processors that the other's times rest on."""

@@ -152,7 +152,8 @@ def place_batch(desk: Desk, call: Call) -> Ticket | Any:
     rows = body.rows
     if not 1 <= len(rows) <= ROWS_MAX:
         raise errors.invalid("rows")
-    mark = _batch_number(call, body)
+    named = [row.client for row in rows if type(row) is PlaceRow]
+    mark = _batch_number(call, instrument.symbol, named)
     refused: dict[int, str] = {}
     actions: list[TradeAction] = []
     prefix = order_prefix(call.user)
@@ -189,16 +190,14 @@ def place_batch(desk: Desk, call: Call) -> Ticket | Any:
     return Ticket(trade, finish)
 
 
-def _batch_number(call: Call, body: BatchBody | BatchFrame) -> bytes:
-    """What stands for a batch: its signature, or its orders' ids where each of them has one.
+def _batch_number(call: Call, symbol: str, named: Sequence[str]) -> bytes:
+    """What stands for a batch: the ids of its orders where each has one, or else its signature.
 
-    So a batch that is sent again, on whatever connection, gets its first answer.
+    So a batch that is sent again, on whatever connection, gets its first answer; its time, and
+    with it its signature, may be another one then.
     """
-    if call.mark:
-        return call.number("batch")
-    named = [row.client for row in body.rows if type(row) is PlaceRow]
     if named and all(named):
-        return digest(call.user, "batch", body.symbol, *named)
+        return digest(call.user, "batch", symbol, *named)
     return call.number("batch")
 
 
@@ -261,7 +260,8 @@ def _orders_ticket(
     """A batch of orders with the parameters of ``order.place``; each has an answer like one."""
     if len(asked) > ROWS_MAX:
         raise errors.invalid("orders")
-    mark = call.number("batch")
+    named = [params.get("newClientOrderId") for params in asked]
+    mark = _batch_number(call, instrument.symbol, [n if isinstance(n, str) else "" for n in named])
     refused: dict[int, Refused] = {}
     actions: list[PlaceOrder] = []
     styles: list[tuple[str, int]] = []

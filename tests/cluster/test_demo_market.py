@@ -12,7 +12,7 @@ from actors.projector import Projector
 from cluster.bot import Bot
 from cluster.demo_market import ENDOWMENT, MARKET, Dealer, open_market
 from domain.accounts.trading import BrokerageView, ReadBrokerage
-from domain.orders import UNIT, Side
+from domain.orders import UNIT, OrderStatus, Side
 from persistence.database import Pool
 from persistence.trading import catalogue, queries
 from serve_apps.application import Application, build
@@ -68,6 +68,18 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def settled(app: Application, user: int) -> BrokerageView:
+    """What a dealer has, once all that was sent before the bot was stopped has been answered."""
+    async with asyncio.timeout(30):
+        while True:
+            # A batch is one trade: its orders are pending, and its cancels wait, until then.
+            view = await app.services.accounts.call(ReadBrokerage(user))
+            assert isinstance(view, BrokerageView)
+            if all(order.status is not OrderStatus.PENDING for order in view.orders):
+                return view
+            await asyncio.sleep(0.05)
+
+
 async def test_the_market_is_opened_once(
     config: AppConfig, dealers: tuple[Dealer, Dealer], pool: Pool
 ) -> None:
@@ -96,8 +108,7 @@ async def test_the_books_live(app: Application, dealers: tuple[Dealer, Dealer], 
     await until(lambda: bot.rounds >= 60)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    view = await app.services.accounts.call(ReadBrokerage(dealers[0].user))
-    assert isinstance(view, BrokerageView)
+    view = await settled(app, dealers[0].user)
     for symbol in REFERENCES:
         open_ = [order for order in view.orders if order.symbol == symbol]
         bids = [order.price for order in open_ if order.side == Side.BUY]
@@ -128,7 +139,6 @@ async def test_the_bot_goes_on_after_a_restart_with_the_orders_that_are_there(
     await until(lambda: second.rounds >= 5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    view = await app.services.accounts.call(ReadBrokerage(dealers[0].user))
-    assert isinstance(view, BrokerageView)
+    view = await settled(app, dealers[0].user)
     for symbol in REFERENCES:
         assert sum(order.symbol == symbol for order in view.orders) <= 18

@@ -142,7 +142,7 @@ MUTATIONS = [
     Mutation(
         "refusals are not remembered",
         Workspace,
-        "_answer",
+        "_remember",
         "if not self.remembers(reply):",
         'if not self.remembers(reply) and not hasattr(reply, "code"):',
     ),
@@ -222,8 +222,8 @@ MUTATIONS = [
         "a fenced partition goes on",
         Partition,
         "_run",
-        "except (Fenced, Imbalance, Corrupt) as error:",
-        "except (Imbalance, Corrupt) as error:",
+        "except (Fenced, Imbalance, Corrupt, Diverged) as error:",
+        "except (Imbalance, Corrupt, Diverged) as error:",
     ),
     Mutation(
         "time follows the wall clock back",

@@ -152,6 +152,31 @@ async def test_batches_in_json(venue: Venue, ann: Trader) -> None:
     assert await open_orders(ann) == []
 
 
+async def test_a_batch_of_named_orders_is_carried_out_once_whenever_it_is_signed(
+    ann: Trader,
+) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"symbol": SYMBOL, "rows": [[1, BUY, LIMIT, GTC, TICKS, LOTS, f"n-{n}"] for n in range(2)]},
+        {"symbol": SYMBOL, "orders": [{**ORDER, "newClientOrderId": f"o-{n}"} for n in range(2)]},
+    ]
+    for body in bodies:
+        text = json.dumps(body)
+        answers = []
+        for stamp in range(2):
+            query = ann.query({"recvWindow": str(5_000 + stamp)}).rpartition("&signature=")[0]
+            found = await ann.raw(
+                "POST",
+                "batchOrders",
+                f"{query}&signature={sign(ann.secret, query + text)}",
+                content=text,
+                headers={"content-type": "application/json"},
+            )
+            assert found.status_code == 200, found.text
+            answers.append(found.json())
+        assert answers[0] == answers[1]
+    assert len(await open_orders(ann)) == 4
+
+
 async def test_own_events(venue: Venue, ann: Trader) -> None:
     async with venue.line() as line:
         answer = await line.ask("userDataStream.subscribe.signature", ann.signed({}))
