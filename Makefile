@@ -24,7 +24,7 @@ run: setup assets ## install, build and start the platform on http://localhost:8
 	@exec $(BIN)/kontor up
 
 test: setup assets $(CLIENTS)/.installed ## all tests but those in a browser
-	@$(BIN)/python -m pytest -m "not e2e" -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m "not e2e" -n 2 --dist loadscope $(ARGS)
 
 check: setup ## lint, format, types and layers
 	@$(BIN)/ruff check .

@@ -11,9 +11,11 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.processes import instance_of, runtime_folder
@@ -24,14 +26,18 @@ TEMPLATE = "kontor_template"
 PLATFORM_TESTS = ("tests/chaos/", "tests/cluster/")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Tests of one file share a worker, and all that start platforms do: two platforms at a time
     would each take the processors that the other's times rest on."""
-    for item in items:
-        path = item.nodeid.partition("::")[0]
-        platform = path.startswith(PLATFORM_TESTS) or item.get_closest_marker("cluster")
-        item.add_marker(pytest.mark.xdist_group("platforms" if platform else path))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "platforms" if path.startswith(PLATFORM_TESTS) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How workers get their tests. xdist's own groups are lost on this pytest's node ids."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
