@@ -16,13 +16,14 @@ Build = Callable[[Sequence[Any]], Plan]
 
 
 class Shrinker:
-    """Tries smaller plans for some seconds. ``plan`` and ``outcome`` are the smallest so far."""
+    """Tries smaller plans for some seconds of processor time; ``plan`` and ``outcome`` are the
+    smallest so far."""
 
     def __init__(self, plan: Plan, outcome: Outcome, seconds: float) -> None:
         self.plan = plan
         self.outcome = outcome
         self.runs = 0
-        self._until = time.monotonic() + seconds
+        self._until = time.process_time() + seconds
 
     def shrink(self) -> None:
         """Fewer faults, fewer batches, single operations, a simpler platform."""
@@ -39,7 +40,7 @@ class Shrinker:
         return self.plan.ops + len(self.plan.faults) + len(self.plan.batches)
 
     def _over(self) -> bool:
-        return time.monotonic() >= self._until
+        return time.process_time() >= self._until
 
     def _try(self, plan: Plan) -> bool:
         """Whether a plan still breaks the same promise; then it is the new one."""
@@ -103,7 +104,7 @@ class Shrinker:
 
 
 def shrink(plan: Plan, outcome: Outcome, *, seconds: float) -> Shrinker:
-    """A smaller plan that breaks the same promise, found within ``seconds`` of real time."""
+    """A smaller plan that breaks the same promise, found within ``seconds`` of processor time."""
     shrinker = Shrinker(plan, outcome, seconds)
     shrinker.shrink()
     return shrinker

@@ -83,7 +83,7 @@ def test_a_failing_plan_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None
         for plan in (make(seed, 300) for seed in range(40))
         if not (outcome := run(plan)).ok
     )
-    shrinker = shrink(plan, outcome, seconds=4)
+    shrinker = shrink(plan, outcome, seconds=10)
     assert shrinker.outcome.check == outcome.check
     assert shrinker.plan.ops <= plan.ops // 5
     assert len(shrinker.plan.faults) <= 1
