@@ -17,10 +17,13 @@ from serve_apps.api.routes import OPERATIONS
 from serve_apps.api.routing import Operation
 from serve_apps.application import Application
 from serve_apps.identity import Client, LoggedIn
-from serve_apps.roles import OPERATOR
+from serve_apps.roles import ADMINISTRATOR, OPERATOR
 from tests.serve_apps.conftest import User
 from tests.serve_apps.inprocess import PASSWORD, http_client
 from tests.serve_apps.test_api_transfers import refused
+
+SYMBOL = "NORDUSD"
+"""An instrument that nobody has listed."""
 
 PROTECTED = [item for item in OPERATIONS if item.access != "anyone"]
 OWNED = [item for item in OPERATIONS if item.access == "owner"]
@@ -35,6 +38,9 @@ def path_of(operation: Operation, user: User) -> str:
         "transfer": "0" * 32,
         "hold": "0" * 32,
         "session": "1",
+        "symbol": SYMBOL,
+        "order": "1",
+        "key": "1",
     }
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], operation.path)
 
@@ -53,7 +59,12 @@ def test_each_operation_that_names_a_user_belongs_to_the_user() -> None:
     assert {item.name for item in OPERATIONS if "{user}" in item.path} == {
         item.name for item in OWNED
     }
-    assert {item.name for item in OPERATIONS if item.access == "anyone"} == {"sign_up", "login"}
+    assert {item.name for item in OPERATIONS if item.access == "anyone"} == {
+        "sign_up",
+        "login",
+        "search_instruments",
+        "show_instrument",
+    }
 
 
 async def test_nobody(client: httpx.AsyncClient, ann: User) -> None:
@@ -75,19 +86,35 @@ async def test_another_user(ann: User, bob: User) -> None:
     assert (await ann.http.get(ann.path)).json() == before
 
 
+WITHOUT_INSTRUMENT = {"unknown_instrument", "unknown_customer", "time_invalid"}
+
+
+async def grant(app: Application, user: User, *granted: str) -> None:
+    for role in granted:
+        await roles.grant(app.services.pool, int(user.id), role, "a test")
+    await app.services.sessions.read_revocations()
+
+
 async def test_roles(app: Application, ann: User, bob: User) -> None:
     needing = [item for item in OPERATIONS if item.role]
-    assert {item.tag for item in needing} == {"Operations"}
-    await roles.grant(app.services.pool, int(ann.id), OPERATOR, "a test")
-    await app.services.sessions.read_revocations()
+    assert {(item.tag, item.role) for item in needing} == {
+        ("Operations", OPERATOR),
+        ("Instruments", ADMINISTRATOR),
+    }
+    # Who has the other role has no more than nobody.
+    await grant(app, ann, OPERATOR)
+    await grant(app, bob, ADMINISTRATOR)
     for operation in needing:
-        refused(await ask(bob.http, operation, path_of(operation, bob)), "not_found")
-        answer = await ask(ann.http, operation, path_of(operation, ann))
-        assert answer.status_code == 200, answer.text
+        able, unable = (ann, bob) if operation.role == OPERATOR else (bob, ann)
+        refused(await ask(unable.http, operation, path_of(operation, unable)), "not_found")
+        answer = await ask(able.http, operation, path_of(operation, able))
+        # Nobody has listed the example's instrument, nor is its issuer there.
+        assert answer.is_success or answer.json()["code"] in WITHOUT_INSTRUMENT, answer.text
     await roles.revoke(app.services.pool, int(ann.id), OPERATOR, "a test")
+    await roles.revoke(app.services.pool, int(bob.id), ADMINISTRATOR, "a test")
     await app.services.sessions.read_revocations()
-    for operation in needing:
-        refused(await ask(ann.http, operation, path_of(operation, ann)), "not_found")
+    for operation, user in itertools.product(needing, (ann, bob)):
+        refused(await ask(user.http, operation, path_of(operation, user)), "not_found")
 
 
 async def test_users_that_are_none(ann: User) -> None:
@@ -159,7 +186,8 @@ BAD_BODIES: list[tuple[bytes, str | None, str]] = [
 ]
 
 
-async def test_bodies(ann: User) -> None:
+async def test_bodies(app: Application, ann: User) -> None:
+    await grant(app, ann, OPERATOR, ADMINISTRATOR)
     for operation in WITH_BODY:
         path = path_of(operation, ann)
         large = (b" " * (operation.body_size_max + 1), "application/json", "body_too_large")
@@ -173,7 +201,9 @@ async def test_bodies(ann: User) -> None:
             refused(answer, "unsupported_media_type")
 
 
-async def test_a_body_larger_than_any_may_be(ann: User) -> None:
+async def test_a_body_larger_than_any_may_be(app: Application, ann: User) -> None:
+    await grant(app, ann, OPERATOR, ADMINISTRATOR)
+
     async def pieces() -> Any:
         for _ in range(6):
             yield b" " * 1024 * 1024
@@ -186,9 +216,10 @@ async def test_a_body_larger_than_any_may_be(ann: User) -> None:
             refused(answer, "body_too_large")
 
 
-async def test_a_key_where_one_is_needed(ann: User) -> None:
+async def test_a_key_where_one_is_needed(app: Application, ann: User) -> None:
+    await grant(app, ann, OPERATOR, ADMINISTRATOR)
     needing = [item for item in OPERATIONS if item.key == "required"]
-    assert {item.tag for item in needing} == {"Accounts", "Holds"}
+    assert {item.tag for item in needing} == {"Accounts", "Holds", "Brokerage", "Instruments"}
     for operation in needing:
         path = path_of(operation, ann)
         answer = await ann.http.request(operation.method, path, json=operation.body_example)
