@@ -104,10 +104,10 @@ class Exchange:
         await self.books.start(BOOK)
 
     async def quiet(self) -> None:
-        """Wait until nothing is on its way."""
+        """Wait until nothing is on its way, nor waits to be written."""
         partitions = [*self.site.partitions.values(), *self.books.partitions.values()]
         for _ in range(1_000):
-            if not any(each._work.partition.outbox for each in partitions):
+            if not any(each._work.partition.outbox or each._commit for each in partitions):
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("something is on its way for ever")

@@ -130,7 +130,8 @@ async def test_a_book_made_of_the_stream_equals_rest(
             assert rebuilt.sides == {"b": dict(last["bids"]), "a": dict(last["asks"])}
     for before, after in itertools.pairwise(public.events):
         assert after["U"] == before["u"] + 1
-    assert len(public.events) > 3
+    # One each 100 ms, however long it took.
+    assert len(public.events) > 1
 
 
 async def test_a_lost_connection_to_redis_is_no_gap(
