@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ from persistence.database import Pool, connection, open_pool
 from persistence.migrate import migrate
 
 TEMPLATE = "kontor_template"
-PLATFORM_TESTS = ("tests/chaos/", "tests/cluster/")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@cache
+def starts_platforms(path: str) -> bool:
+    """Whether tests of a file are marked as those that start whole platforms."""
+    return "pytest.mark.cluster" in (ROOT / path).read_text(encoding="utf-8")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -32,7 +39,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "platforms" if path.startswith(PLATFORM_TESTS) else path
+        return "platforms" if starts_platforms(path) else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
