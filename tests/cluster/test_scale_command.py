@@ -152,6 +152,11 @@ def test_an_interrupted_command_leaves_the_move_going_on(
     assert ann.pay(ben) == "completed"
 
 
+def slot_way(row: dict[str, Any]) -> tuple[str, str]:
+    """From where to where a slot is to go."""
+    return row["from"], row["to"]
+
+
 def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
     """Four busy customers in one partition: two of them are to go to the other."""
     owners: dict[int, str] = {}
@@ -166,7 +171,8 @@ def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
             break
     deadline = time.monotonic() + 40
     found: dict[str, Any] = {"moves": []}
-    while not found["moves"] and time.monotonic() < deadline:
+    # The demo's bot trades as well, and may be the busiest at first.
+    while not {row["slot"] for row in found["moves"]} & set(busy) and time.monotonic() < deadline:
         for _ in range(25):
             for payer in busy.values():
                 payer.http.get(f"/api/user/{payer.number}/")
@@ -175,11 +181,16 @@ def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
     assert found["before"] > found["after"] >= 1.0
     moving = {row["slot"] for row in found["moves"]}
     assert moving & set(busy)
-    assert {(row["from"], row["to"]) for row in found["moves"]} == {("accounts/0", "accounts/1")}
+    # Whoever else is at work may be moved the other way to make it even.
+    ways = {slot_way(row) for row in found["moves"] if row["slot"] in busy}
+    assert ways == {("accounts/0", "accounts/1")}
     assert shares(platform) == {"accounts/0": 2048, "accounts/1": 2048}, "nothing has changed"
     applied = command(platform, "rebalance", "accounts", "--apply")
     assert applied["applied"]["done"]
-    assert shares(platform)["accounts/0"] == 2048 - len(applied["moves"]) < 2048
+    forth = sum(slot_way(row) == ("accounts/0", "accounts/1") for row in applied["moves"])
+    back = len(applied["moves"]) - forth
+    assert forth
+    assert shares(platform)["accounts/0"] == 2048 - forth + back
 
 
 @pytest.mark.parametrize(
