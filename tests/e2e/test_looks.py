@@ -17,10 +17,16 @@ AXE = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.m
 WIDTHS = ((1280, 860), (390, 844))
 
 
+TOO_WIDE = """
+[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+    .slice(0, 4).map(e => e.outerHTML.slice(0, 120))
+"""
+
+
 def check(page: Page) -> None:
     """Nothing is wider than the window, and axe has nothing to say."""
     overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert overflow <= 0, f"{page.url} is {overflow} px too wide"
+    assert overflow <= 0, f"{page.url} is {overflow} px too wide: {page.evaluate(TOO_WIDE)}"
     page.evaluate(AXE.read_text(encoding="utf-8"))
     result: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     found = [
