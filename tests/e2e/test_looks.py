@@ -18,7 +18,8 @@ WIDTHS = ((1280, 860), (390, 844))
 
 
 TOO_WIDE = """
-[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+[...document.querySelectorAll("body *")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
     .slice(0, 4).map(e => e.outerHTML.slice(0, 120))
 """
 
