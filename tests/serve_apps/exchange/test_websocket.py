@@ -113,7 +113,12 @@ async def test_batches_in_messagepack(venue: Venue, ann: Trader, ben: Trader) ->
         assert answers[4][6][0][1:3] == [TICKS + 1, LOTS // 2]
         _, status, _, answers = await binary(line, [9, SYMBOL, [[4]]])
         assert (status, sum(not row[5] for row in answers)) == (200, 197)
-    assert await open_orders(ben) == []
+
+    async def none_open() -> bool:
+        return await open_orders(ben) == []
+
+    # The order that a trade with oneself has filled ends with the message that settles it.
+    await eventually(none_open)
     assert (await ben.balances())["BTC"][1] == "0.00000000"
 
 
@@ -194,7 +199,9 @@ async def test_own_events(venue: Venue, ann: Trader) -> None:
         assert answer["error"]["code"] == -2036
         await ann.place("BUY", "40000", "0.01")
         assert (await line.ask("ping"))["result"] == {}
-        assert line.events == []
+        # What was told of the funds before may have been left unread.
+        told = [event["event"]["e"] for event in line.events]
+        assert "executionReport" not in told
 
 
 async def test_sessions_end_with_their_key(venue: Venue, ann: Trader) -> None:
