@@ -13,7 +13,7 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 
-from domain.identity import BackOff, Failures, attempt
+from domain.identity.rules import BackOff, Failures, attempt
 from persistence.database import Connection, Pool
 
 Database = Pool | Connection

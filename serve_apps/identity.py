@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from domain.accounts.commands import CustomerView, OpenCustomer
 from domain.accounts.numbers import customer_of
 from domain.durable import Rejection
-from domain.identity import (
+from domain.identity.rules import (
     ACCOUNT_BACK_OFF,
     ADDRESS_BACK_OFF,
     BackOff,

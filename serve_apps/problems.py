@@ -14,7 +14,7 @@ import msgspec
 from domain.accounts.codes import Code
 from domain.accounts.trading import OrderCode
 from domain.durable import Rejection
-from domain.identity import IdentityCode
+from domain.identity.rules import IdentityCode
 from domain.trading.rules import BookCode
 
 CONTENT_TYPE: Final = b"application/problem+json"

@@ -6,7 +6,7 @@ from typing import Final
 
 from domain.accounts.commands import CustomerView
 from domain.durable import Rejection
-from domain.identity import IdentityCode
+from domain.identity.rules import IdentityCode
 from persistence import identity as store
 from serve_apps import identity
 from serve_apps.accounts import overview

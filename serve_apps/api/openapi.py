@@ -19,7 +19,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from domain.identity import IdentityCode
+from domain.identity.rules import IdentityCode
 from serve_apps.api.routing import KEY_LENGTH_MAX, Operation
 from serve_apps.problems import sentence, status_of
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.identity import BackOff
+from domain.identity.rules import BackOff
 from persistence import identity as store
 from persistence.database import Pool
 

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from domain.accounts.codes import Code
-from domain.identity import IdentityCode
+from domain.identity.rules import IdentityCode
 from serve_apps.api.openapi import description
 from serve_apps.api.routes import OPERATIONS
 from serve_apps.api.routing import Operation

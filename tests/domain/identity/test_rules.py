@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.durable import Rejection
-from domain.identity import (
+from domain.identity.rules import (
     ACCOUNT_BACK_OFF,
     BackOff,
     Failures,
