@@ -22,6 +22,7 @@ import redis.asyncio
 import redis.exceptions
 import structlog
 
+from domain.identity.permissions import CUSTOMER
 from persistence import identity as store
 from persistence.database import OUTAGES, Pool
 from serve_apps.gathering import Gathering
@@ -40,7 +41,7 @@ ENTRY_LIFE_S: Final = 600.0
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who makes a request, by which session, and in which roles besides that of a customer."""
+    """Who makes a request, by which session, and in which roles."""
 
     user: int
     name: str
@@ -49,7 +50,7 @@ class Principal(msgspec.Struct, frozen=True):
     session_id: int
     token_hash: bytes
     csrf: str
-    roles: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset({CUSTOMER})
 
 
 class _Entry(msgspec.Struct):
@@ -160,7 +161,7 @@ class Sessions:
         return {row.token_hash: self._remember(row) for row in rows}
 
     def _remember(self, row: store.SessionRow) -> Principal:
-        roles = frozenset(row.roles)
+        roles = frozenset({CUSTOMER, *row.roles})
         principal = Principal(
             row.user, row.name, row.email, row.kind, row.id, row.token_hash, row.csrf, roles
         )

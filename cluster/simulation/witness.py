@@ -14,6 +14,7 @@ from typing import Any
 from actors.durable.partition import Partition
 from actors.durable.records import Adopted, Codec, Split, TurnRecord
 from actors.durable.replay import Replay
+from actors.durable.routing import slot_of
 from actors.durable.turn import Workspace
 from cluster.simulation.database import Database
 from cluster.simulation.ledger import Asked, Ledger
@@ -315,11 +316,12 @@ class Witness:
         self, stream: str, since: int, commands: Sequence[Any], replies: Sequence[Any]
     ) -> None:
         """A partition has answered what came after turn ``since``: what it calls moved must have
-        had another owner meanwhile."""
+        had another owner meanwhile, be it with the others of its slot, before it got its own."""
         for command, reply in zip(commands, replies, strict=True):
             if type(reply) is Moved:
                 key = self.machine.key(command)
-                moved = self._moved.get(self.database.slot(key), 0) > since
+                slots = (self.database.slot(key), slot_of(key))
+                moved = any(self._moved.get(slot, 0) > since for slot in slots)
                 here = self.database.owner(key) == stream and not self.database.coming(key)
                 if here and not moved:
                     self.fail(Violation(11, f"{stream} says that {key} has moved, and it has not"))

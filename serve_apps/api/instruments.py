@@ -20,7 +20,6 @@ from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
 from serve_apps.exchange.numbers import asset_text, shortest, step_text
 from serve_apps.listing import Listing, change_status, list_instrument
-from serve_apps.roles import ADMINISTRATOR
 
 LIMIT_MAX: Final = 200
 _TYPES: Final = tuple(str(kind) for kind in InstrumentType)
@@ -294,7 +293,7 @@ def _change(name: str, handler: Any, summary: str, **more: Any) -> Operation:
         summary=summary,
         tag="Instruments",
         access="user",
-        role=ADMINISTRATOR,
+        permission=Permission.MARKET_ADMINISTER,
         answer=InstrumentBody,
         answer_example=_EXAMPLE,
         key="required",
@@ -334,7 +333,7 @@ OPERATIONS: Final = (
         " comes into being in the brokerage of that customer.",
         tag="Instruments",
         access="user",
-        role=ADMINISTRATOR,
+        permission=Permission.MARKET_ADMINISTER,
         body=Listing,
         body_example={
             "base": "NORD",

@@ -8,12 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from actors.operations import PartitionView
+from domain.identity.permissions import Permission
 from domain.money import format_amount
 from serve_apps import operations
 from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
 from serve_apps.operations import Books, Condition
-from serve_apps.roles import OPERATOR
 
 
 class AssetSumBody(msgspec.Struct):
@@ -283,7 +283,7 @@ OPERATIONS: Final = (
         description="Sums in `books` are what the partitions themselves say at this moment.",
         tag="Operations",
         access="user",
-        role=OPERATOR,
+        permission=Permission.OPERATIONS_SEE,
         answer=OperationsBody,
         answer_example=_OVERVIEW_EXAMPLE,
     ),
@@ -295,7 +295,7 @@ OPERATIONS: Final = (
         summary="The slot maps",
         tag="Operations",
         access="user",
-        role=OPERATOR,
+        permission=Permission.OPERATIONS_SEE,
         answer=SlotsBody,
         answer_example={
             "slots": [
@@ -317,7 +317,7 @@ OPERATIONS: Final = (
         summary="What the supervisor found and did",
         tag="Operations",
         access="user",
-        role=OPERATOR,
+        permission=Permission.OPERATIONS_SEE,
         answer=IncidentsBody,
         answer_example={
             "incidents": [

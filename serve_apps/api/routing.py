@@ -20,8 +20,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from domain.durable import Rejection, Unavailable
+from domain.identity.permissions import Permission
 from serve_apps.problems import CONTENT_TYPE, problem, status_of
-from serve_apps.roles import holds
+from serve_apps.permissions import permits
 from serve_apps.security import Security
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
@@ -110,7 +111,8 @@ class Operation:
     """One thing that the API can do.
 
     ``access``: anyone, any user, or only the user in the path (to others it does not exist);
-    ``role``: only users who hold it (to others it does not exist either).
+    ``permission``: only who is permitted this (to others it does not exist either). Unless it is
+    said, whoever is logged in needs the permission to use what is their own.
     ``body`` and ``answer`` are msgspec structs where many requests are expected, else pydantic
     models. ``codes`` are the rejections that are its own.
     """
@@ -122,7 +124,7 @@ class Operation:
     summary: str
     tag: str
     access: Access = "owner"
-    role: str = ""
+    permission: Permission | None = None
     description: str = ""
     body: type | None = None
     body_example: Any = None
@@ -135,6 +137,12 @@ class Operation:
     key: KeyRule = "none"
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.access == "anyone":
+            assert self.permission is None, f"{self.name} is open and needs a permission"
+        elif self.permission is None:
+            object.__setattr__(self, "permission", Permission.OWN)
 
 
 class Resource:
@@ -170,7 +178,7 @@ class Resource:
             call.principal = principal
             if operation.access == "owner" and call.params["user"] != str(principal.user):
                 return Rejection("not_found")
-            if operation.role and not holds(principal, operation.role):
+            if not permits(principal, operation.permission):
                 return Rejection("not_found")
         if operation.key != "none":
             key = call.headers.get(b"idempotency-key")

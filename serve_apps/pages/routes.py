@@ -8,11 +8,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from domain.identity.permissions import Permission
 from serve_apps.pages import identity, operations
 from serve_apps.pages.accounts import history, home, transfer
 from serve_apps.pages.exchange.routes import routes as exchange_routes
 from serve_apps.pages.visit import Page, Pages
-from serve_apps.roles import OPERATOR
 from serve_apps.services import Services
 
 
@@ -52,7 +52,7 @@ def routes(services: Services) -> list[BaseRoute]:
         return found
 
     def operator(path: str, get: Page) -> list[BaseRoute]:
-        return [Route("/operations/" + path, pages.role(OPERATOR, get), methods=["GET"])]
+        return [Route("/operations/" + path, pages.permitted(Permission.OPERATIONS_SEE, get), methods=["GET"])]
 
     result = [
         *anyone("/", identity.front),

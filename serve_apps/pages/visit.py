@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from domain.accounts.numbers import parse_customer
+from domain.identity.permissions import Permission
 from persistence.database import OUTAGES
 from serve_apps.pages.rendering import NOTICES, make_environment, render
-from serve_apps.roles import ADMINISTRATOR, OPERATOR, holds
+from serve_apps.permissions import permits
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
@@ -96,6 +97,10 @@ class Visit:
         """Whether htmx asks, which shows a part of the answer in the page that is open."""
         return self.request.headers.get("hx-request") == "true"
 
+    def may(self, permission: str) -> bool:
+        """Whether whoever asks may do this; templates name it by its value."""
+        return permits(self.principal, Permission(permission))
+
     async def form(self) -> dict[str, str]:
         """The form's texts, trimmed. Raises ``Refused`` unless one of our own pages sent it."""
         async with self.request.form(max_files=0, max_fields=FORM_FIELDS_MAX) as data:
@@ -120,8 +125,7 @@ class Visit:
             template,
             {
                 "principal": self.principal,
-                "is_operator": holds(self.principal, OPERATOR),
-                "is_administrator": holds(self.principal, ADMINISTRATOR),
+                "may": self.may,
                 "home_url": self.home if self.principal else "/",
                 "csrf": token.value,
                 "theme": theme if theme in THEMES else "",
@@ -214,6 +218,8 @@ class Pages:
                 return visit.to_login()
             if parse_customer(visit.request.path_params["user"]) != visit.principal.user:
                 raise Refused(404)
+            if not permits(visit.principal, Permission.OWN):
+                raise Refused(404)
             return await page(visit)
 
         async def endpoint(request: Request) -> Response:
@@ -221,13 +227,13 @@ class Pages:
 
         return endpoint
 
-    def role(self, role: str, page: Page) -> Endpoint:
-        """An endpoint for those who hold a role; for others it is not there."""
+    def permitted(self, permission: Permission, page: Page) -> Endpoint:
+        """An endpoint for those who may do this; for others it is not there."""
 
         async def guarded(visit: Visit) -> Response:
             if visit.principal is None:
                 return visit.to_login()
-            if not holds(visit.principal, role):
+            if not permits(visit.principal, permission):
                 raise Refused(404)
             return await page(visit)
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
+from domain.identity.permissions import Permission
 from serve_apps.pages.exchange import instruments, keys, markets, past, portfolio, trade
 from serve_apps.pages.visit import Endpoint, Page, Pages
-from serve_apps.roles import ADMINISTRATOR
 
 Guard = Callable[[Page], Endpoint]
 
@@ -28,18 +28,22 @@ def routes(pages: Pages) -> list[BaseRoute]:
             found.append(Route(path, guard(post), methods=["POST"]))
         return found
 
+    def user(page: Page) -> Endpoint:
+        return pages.permitted(Permission.OWN, page)
+
     def administrator(page: Page) -> Endpoint:
-        return pages.role(ADMINISTRATOR, page)
+        return pages.permitted(Permission.MARKET_ADMINISTER, page)
 
     return [
         *at("/markets", pages.open, markets.listing),
         *at("/markets/{symbol}", pages.open, markets.instrument),
         *at("/trade", pages.open, trade.first),
-        *at(_MARKET, pages.open, trade.show, trade.place),
-        *at(_MARKET + "/fragments/desk", pages.open, trade.desk_fragment),
-        *at(_MARKET + "/cancel", pages.open, None, trade.cancel),
-        *at(_MARKET + "/cancel-all", pages.open, None, trade.cancel_all),
-        *at(_MARKET + "/amend", pages.open, None, trade.amend),
+        *at(_MARKET, pages.open, trade.show),
+        *at(_MARKET, user, None, trade.place),
+        *at(_MARKET + "/fragments/desk", user, trade.desk_fragment),
+        *at(_MARKET + "/cancel", user, None, trade.cancel),
+        *at(_MARKET + "/cancel-all", user, None, trade.cancel_all),
+        *at(_MARKET + "/amend", user, None, trade.amend),
         *at(_MEMBER + "portfolio/", pages.member, portfolio.show),
         *at(_MEMBER + "portfolio/fund", pages.member, None, portfolio.fund),
         *at(_MEMBER + "portfolio/withdraw", pages.member, None, portfolio.withdraw),
