@@ -26,12 +26,11 @@ from typing import TYPE_CHECKING, Final
 import redis.asyncio
 import redis.exceptions
 import structlog
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from actors.vault import API_KEYS, InvalidTag, Vault
 from domain.durable import Rejection
 from persistence import apikeys as store
 from persistence.database import OUTAGES, Pool
@@ -61,7 +60,6 @@ TOUCH_S: Final = 30.0
 ENTRIES_MAX: Final = 20_000
 
 _ALPHABET: Final = string.ascii_letters + string.digits
-_NONCE_SIZE: Final = 12
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -102,28 +100,11 @@ class ApiKey:
         return any(host in network for network in self.networks)
 
 
-class Vault:
-    """Encrypts secrets; the key is derived from the platform's secret with HKDF-SHA256."""
-
-    def __init__(self, secret_key: bytes) -> None:
-        derived = HKDF(hashes.SHA256(), 32, b"kontor", b"api key secrets").derive(secret_key)
-        self._box = AESGCM(derived)
-
-    def seal(self, key: str, secret: bytes) -> bytes:
-        """Nonce and ciphertext; readable only together with the same API key."""
-        nonce = secrets.token_bytes(_NONCE_SIZE)
-        return nonce + self._box.encrypt(nonce, secret, key.encode())
-
-    def open(self, key: str, sealed: bytes) -> bytes:
-        """The secret. Raises ``InvalidTag`` when it was sealed with another secret or key."""
-        return self._box.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], key.encode())
-
-
 class ApiKeys:
     """The keys that this replica knows."""
 
     def __init__(self, secret_key: bytes, now: Callable[[], datetime]) -> None:
-        self._vault = Vault(secret_key)
+        self._vault = Vault(secret_key, API_KEYS)
         self._now = now
         self._entries: dict[str, ApiKey] = {}
         self._seen: dict[str, datetime] = {}
@@ -289,7 +270,7 @@ async def make_key(
         kind = "ed25519"
     else:
         secret = _random(KEY_LENGTH)
-        kept = Vault(secret_key).seal(key, secret.encode())
+        kept = Vault(secret_key, API_KEYS).seal(key, secret.encode())
     new = store.NewKey(user, key, kind, kept, label, chosen, places, now)
     number = await store.add_key(pool, new)
     if number is None:

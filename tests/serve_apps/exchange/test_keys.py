@@ -12,8 +12,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.vault import Vault
 from persistence import apikeys as store
-from serve_apps.exchange.keys import ApiKey, Vault
+from serve_apps.exchange.keys import ApiKey
 from tests.serve_apps.conftest import MakeUser, User
 from tests.serve_apps.exchange.venue import now_ms, sign
 
@@ -101,12 +102,13 @@ async def test_ed25519(carol: User) -> None:
 
 
 def test_what_is_sealed_is_bound_to_its_key_and_platform() -> None:
-    vault = Vault(b"a" * 32)
+    vault = Vault(b"a" * 32, "keys")
     sealed = vault.seal("key", b"secret")
     assert b"secret" not in sealed
     assert vault.open("key", sealed) == b"secret"
     assert vault.seal("key", b"secret") != sealed
-    for other, key in ((vault, "another"), (Vault(b"b" * 32), "key")):
+    others = (Vault(b"b" * 32, "keys"), Vault(b"a" * 32, "codes"))
+    for other, key in ((vault, "another"), (others[0], "key"), (others[1], "key")):
         with pytest.raises(InvalidTag):
             other.open(key, sealed)
 
