@@ -17,7 +17,7 @@ KEY = str(CUSTOMER)
 
 async def test_a_customer_pinned_after_its_slot_had_moved_was_elsewhere_before() -> None:
     """Asked while the slot was elsewhere; answered when the customer, pinned here, was not."""
-    database = Database(Random(1), streams=["accounts/0", "accounts/1"])
+    database = Database(["accounts/0", "accounts/1"], Random(1))
     witness = Witness(database, ACCOUNTS.codec(), POLICY)
     database.pin(KEY, "accounts/1")
     database.owners[database.private[KEY][0]] = "accounts/1"
