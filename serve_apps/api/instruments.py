@@ -10,6 +10,7 @@ import msgspec
 
 from domain.accounts.codes import Code
 from domain.durable import Rejection
+from domain.identity.permissions import Permission
 from domain.orders import RATE_UNIT
 from domain.trading.commands import InstrumentReply
 from domain.trading.rules import BookCode, InstrumentType

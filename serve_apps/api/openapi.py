@@ -102,8 +102,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "security": [] if operation.access == "anyone" else [{"token": []}],
     }
     said = [operation.description] if operation.description else []
-    if operation.role:
-        said.append(f"Only for users who hold the role `{operation.role}`.")
+    if operation.restricted:
+        said.append(f"Needs the permission `{operation.permission}`.")
     if said:
         result["description"] = " ".join(said)
     if operation.body is not None:
@@ -176,7 +176,7 @@ def _common_codes(operation: Operation) -> Iterable[str]:
     if operation.access != "anyone":
         yield IdentityCode.UNAUTHENTICATED
         yield "outcome_unknown"
-    if "{" in operation.path or operation.role:
+    if "{" in operation.path or operation.restricted:
         yield "not_found"
     if operation.body is not None:
         yield from ("malformed_body", "body_too_large", "unsupported_media_type", "body_invalid")

@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import Permission
-from serve_apps.problems import CONTENT_TYPE, problem, status_of
 from serve_apps.permissions import permits
+from serve_apps.problems import CONTENT_TYPE, problem, status_of
 from serve_apps.security import Security
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
@@ -111,8 +111,8 @@ class Operation:
     """One thing that the API can do.
 
     ``access``: anyone, any user, or only the user in the path (to others it does not exist);
-    ``permission``: only who is permitted this (to others it does not exist either). Unless it is
-    said, whoever is logged in needs the permission to use what is their own.
+    ``permission``: unless it is for anyone, only for who may do this (to others it does not exist
+    either).
     ``body`` and ``answer`` are msgspec structs where many requests are expected, else pydantic
     models. ``codes`` are the rejections that are its own.
     """
@@ -124,7 +124,7 @@ class Operation:
     summary: str
     tag: str
     access: Access = "owner"
-    permission: Permission | None = None
+    permission: Permission = Permission.OWN
     description: str = ""
     body: type | None = None
     body_example: Any = None
@@ -138,11 +138,10 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.access == "anyone":
-            assert self.permission is None, f"{self.name} is open and needs a permission"
-        elif self.permission is None:
-            object.__setattr__(self, "permission", Permission.OWN)
+    @property
+    def restricted(self) -> bool:
+        """Whether not everybody who has signed up may do it."""
+        return self.access != "anyone" and self.permission is not Permission.OWN
 
 
 class Resource:

@@ -52,7 +52,8 @@ def routes(services: Services) -> list[BaseRoute]:
         return found
 
     def operator(path: str, get: Page) -> list[BaseRoute]:
-        return [Route("/operations/" + path, pages.permitted(Permission.OPERATIONS_SEE, get), methods=["GET"])]
+        guarded = pages.permitted(Permission.OPERATIONS_SEE, get)
+        return [Route("/operations/" + path, guarded, methods=["GET"])]
 
     result = [
         *anyone("/", identity.front),

@@ -7,7 +7,7 @@ pages are for that customer alone.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 import jinja2
@@ -184,6 +184,36 @@ def _here(request: Request) -> str:
 
 Page = Callable[[Visit], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
+Access = Literal["anyone", "user", "owner"]
+
+
+class Door:
+    """A page and who may see it: the endpoint of a route is its ``enter``."""
+
+    def __init__(
+        self, pages: Pages, page: Page, access: Access, permission: Permission = Permission.OWN
+    ) -> None:
+        self._pages = pages
+        self._page = page
+        self.access = access
+        self.permission = permission
+
+    async def enter(self, request: Request) -> Response:
+        """Answer a request."""
+        return await self._pages.answer(request, self._guarded)
+
+    async def _guarded(self, visit: Visit) -> Response:
+        principal = visit.principal
+        if self.access != "anyone":
+            if principal is None:
+                return visit.to_login()
+            if not permits(principal, self.permission):
+                raise Refused(404)
+            if self.access == "owner":
+                owner = parse_customer(visit.request.path_params["user"])
+                if owner != principal.user:
+                    raise Refused(404)
+        return await self._page(visit)
 
 
 class Pages:
@@ -204,45 +234,18 @@ class Pages:
 
     def open(self, page: Page) -> Endpoint:
         """An endpoint for everybody."""
-
-        async def endpoint(request: Request) -> Response:
-            return await self._answer(request, page)
-
-        return endpoint
+        return Door(self, page, "anyone").enter
 
     def member(self, page: Page) -> Endpoint:
         """An endpoint for the customer whose number is in the path; for others it is not there."""
-
-        async def guarded(visit: Visit) -> Response:
-            if visit.principal is None:
-                return visit.to_login()
-            if parse_customer(visit.request.path_params["user"]) != visit.principal.user:
-                raise Refused(404)
-            if not permits(visit.principal, Permission.OWN):
-                raise Refused(404)
-            return await page(visit)
-
-        async def endpoint(request: Request) -> Response:
-            return await self._answer(request, guarded)
-
-        return endpoint
+        return Door(self, page, "owner").enter
 
     def permitted(self, permission: Permission, page: Page) -> Endpoint:
         """An endpoint for those who may do this; for others it is not there."""
+        return Door(self, page, "user", permission).enter
 
-        async def guarded(visit: Visit) -> Response:
-            if visit.principal is None:
-                return visit.to_login()
-            if not permits(visit.principal, permission):
-                raise Refused(404)
-            return await page(visit)
-
-        async def endpoint(request: Request) -> Response:
-            return await self._answer(request, guarded)
-
-        return endpoint
-
-    async def _answer(self, request: Request, page: Page) -> Response:
+    async def answer(self, request: Request, page: Page) -> Response:
+        """Answer with a page, or say why it is none."""
         visit = self.anonymous_visit(request)
         try:
             visit = await self.visit(request)

@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 
+from domain.identity.permissions import ADMINISTRATOR, OPERATOR, Permission
 from persistence import roles
 from serve_apps import identity
 from serve_apps.api.routes import OPERATIONS
 from serve_apps.api.routing import Operation
 from serve_apps.application import Application
 from serve_apps.identity import Client, LoggedIn
-from serve_apps.roles import ADMINISTRATOR, OPERATOR
 from tests.serve_apps.conftest import User
 from tests.serve_apps.inprocess import PASSWORD, http_client
 from tests.serve_apps.test_api_transfers import refused
@@ -96,16 +96,19 @@ async def grant(app: Application, user: User, *granted: str) -> None:
 
 
 async def test_roles(app: Application, ann: User, bob: User) -> None:
-    needing = [item for item in OPERATIONS if item.role]
-    assert {(item.tag, item.role) for item in needing} == {
-        ("Operations", OPERATOR),
-        ("Instruments", ADMINISTRATOR),
+    needing = [item for item in OPERATIONS if item.tag in ("Operations", "Instruments")]
+    needing = [item for item in needing if item.restricted]
+    assert {(item.tag, item.permission) for item in needing} == {
+        ("Operations", Permission.OPERATIONS_SEE),
+        ("Instruments", Permission.MARKET_ADMINISTER),
     }
     # Who has the other role has no more than nobody.
     await grant(app, ann, OPERATOR)
     await grant(app, bob, ADMINISTRATOR)
     for operation in needing:
-        able, unable = (ann, bob) if operation.role == OPERATOR else (bob, ann)
+        able, unable = (
+            (ann, bob) if operation.permission == Permission.OPERATIONS_SEE else (bob, ann)
+        )
         refused(await ask(unable.http, operation, path_of(operation, unable)), "not_found")
         answer = await ask(able.http, operation, path_of(operation, able))
         # Nobody has listed the example's instrument, nor is its issuer there.

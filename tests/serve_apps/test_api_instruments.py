@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from domain.identity.permissions import ADMINISTRATOR, OPERATOR
 from persistence import roles
 from serve_apps.api.instruments import OPERATIONS
 from serve_apps.application import Application
-from serve_apps.roles import ADMINISTRATOR, OPERATOR
 from tests.serve_apps.conftest import MakeUser, User
 
 NORD = {

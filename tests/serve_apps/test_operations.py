@@ -12,11 +12,11 @@ import pytest
 from actors.durable.placement import scale
 from actors.operations import FRESH_S, PartitionView, SlotRun
 from actors.projector import Projector
+from domain.identity.permissions import OPERATOR
 from persistence import placement, proofs, roles, supervision
 from persistence.trading.projector import enrol
 from serve_apps.application import Application
 from serve_apps.operations import SIDE, books_of, draw
-from serve_apps.roles import OPERATOR
 from tests.serve_apps.browser import Browser
 from tests.serve_apps.conftest import User
 from tests.serve_apps.inprocess import PartitionAccounts
