@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
+import structlog
 from rich.console import Console
 
 from cluster import assets, demo
@@ -17,8 +17,7 @@ from cluster.errors import Exit, StartError
 from cluster.platform import Platform
 from cluster.settings import Settings
 
-if TYPE_CHECKING:
-    from cluster.bot import Bot
+log = structlog.get_logger("kontor.up")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,9 +41,10 @@ def up(settings: Settings, *, with_demo: bool = True) -> None:
     with interruptible(platform, console):
         platform.start()
         _on_signals(_raise_stop)  # Ray puts a handler of its own in place
-        people, bot = _demo(platform, settings) if with_demo else ([], None)
+        with_demo = with_demo and settings.development
+        people = _people(platform) if with_demo else []
         _show(console, platform, people, time.monotonic() - started)
-        asyncio.run(_run(platform, bot))
+        asyncio.run(_run(platform, with_market=with_demo))
 
 
 @contextmanager
@@ -75,15 +75,15 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
     raise _StopRequested
 
 
-async def _run(platform: Platform, bot: Bot | None) -> None:
-    """Watch over the platform, and let the bot trade, until a signal comes."""
+async def _run(platform: Platform, *, with_market: bool) -> None:
+    """Watch over the platform, and keep the demo's market alive, until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
     watching = asyncio.create_task(platform.watch())
     stopping = asyncio.create_task(stop.wait())
-    trading = None if bot is None else asyncio.create_task(bot.run())
+    trading = asyncio.create_task(_trade(platform)) if with_market else None
     await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
     tasks = [task for task in (watching, stopping, trading) if task is not None]
     if watching.done():
@@ -94,20 +94,24 @@ async def _run(platform: Platform, bot: Bot | None) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _demo(platform: Platform, settings: Settings) -> tuple[list[demo.Person], Bot | None]:
-    """In development mode: who can log in, and a market with a bot that trades in it."""
-    if not settings.development or platform.config is None:
-        return [], None
+def _people(platform: Platform) -> list[demo.Person]:
+    """Who can log in, in development mode."""
+    assert platform.config is not None
+    return asyncio.run(demo.sign_up(platform.config))
+
+
+async def _trade(platform: Platform) -> None:
+    """Open the demo's market, and let a bot trade in it; whoever waits for pages need not wait."""
     from cluster import demo_market  # brings an HTTP client along
 
-    config = platform.config
-
-    async def make() -> tuple[list[demo.Person], Bot | None]:
-        people = await demo.sign_up(config)
-        dealers = await demo_market.open_market(config)
-        return people, demo_market.make_bot(dealers, settings) if dealers else None
-
-    return asyncio.run(make())
+    assert platform.config is not None
+    try:
+        dealers = await demo_market.open_market(platform.config)
+    except Exception:
+        log.exception("demo_market_not_opened")
+        return
+    if dealers is not None:
+        await demo_market.make_bot(dealers, platform.settings).run()
 
 
 def _show(console: Console, platform: Platform, people: list[demo.Person], seconds: float) -> None:

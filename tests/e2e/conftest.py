@@ -11,9 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from cluster.demo_market import MARKET, QUOTE
+from cluster.processes import wait_until
 from tests.cluster.running import Running
 from tests.e2e.customer import Customer, sign_up
 
@@ -46,6 +49,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A platform of the tests' own."""
     started = Running(tmp_path_factory.mktemp("e2e") / "var", demo=True)
     started.start()
+    market = f"http://localhost:{started.port}/trade/{MARKET[-1].base}{QUOTE}"
+    assert wait_until(
+        lambda: httpx.get(market, timeout=5).status_code == 200, timeout_s=60, pause_s=0.2
+    ), "the demo's market does not open"
     yield started
     started.stop()
 
