@@ -29,6 +29,7 @@ from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_f
 from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
 from cluster.settings import Settings
 from persistence.database import DatabaseUnavailable, Pool, open_pool
+from serve_apps.gateway.front import via_header
 
 if TYPE_CHECKING:
     from actors.durable.supervisor import Supervisor
@@ -152,6 +153,7 @@ class Platform:
                 self._ports.choose(FALLBACK_PORTS[1]),
             ),
             replica_ports=self._ports.block(self.instance),
+            via_header=via_header(secret_key(settings, self.data)),
         )
         runtime.apply(variables)
         dashboard_port = self._ports.chosen_or_free(
@@ -373,6 +375,12 @@ class Platform:
                 )
 
 
+def secret_key(settings: Settings, data: DataFolder) -> bytes:
+    """The platform's secret: the operator's, or else the data folder's own."""
+    key = settings.secret_key
+    return data.secret() if key is None else key.get_secret_value().encode()
+
+
 def app_config(
     settings: Settings, data: DataFolder, database_url: str, redis_url: str, dashboard_url: str
 ) -> AppConfig:
@@ -384,11 +392,11 @@ def app_config(
     from serve_apps.exchange.limits import LimitSettings
     from serve_apps.services import AppConfig
 
-    key = settings.secret_key
+    key = secret_key(settings, data)
     return AppConfig(
         database_url=database_url,
         redis_url=redis_url,
-        secret_key=data.secret() if key is None else key.get_secret_value().encode(),
+        secret_key=key,
         policy=settings.policy(),
         public_url=settings.url,
         secure_cookies=settings.cookies_are_secure,
@@ -397,6 +405,7 @@ def app_config(
         access_log=str(data.logs / "access.log"),
         dashboard_url=dashboard_url,
         version=importlib.metadata.version("kontor"),
+        via_header=via_header(key),
         forwarded_hops=settings.forwarded_hops,
         limits=LimitSettings(
             settings.exchange_weight_1m,

@@ -76,6 +76,7 @@ def environment(
     stats_port: int,
     fallback_ports: tuple[int, int],
     replica_ports: range,
+    via_header: str,
 ) -> dict[str, str]:
     """All variables for one platform whose sockets lie in ``folder``.
 
@@ -89,6 +90,7 @@ def environment(
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         **({} if token is None else {"RAY_AUTH_TOKEN_PATH": str(token)}),
         **control_store(folder / "control"),
+        **address_header(via_header),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -102,6 +104,15 @@ def environment(
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports.stop - 1),
     }
+
+
+def address_header(name: str) -> dict[str, str]:
+    """Variables by which HAProxy tells replicas the address of its client in a header ``name``.
+
+    Serve has no setting for it. But it copies this one into HAProxy's ``defaults`` section as it
+    is, and a second line of that section goes along.
+    """
+    return {"RAY_SERVE_HAPROXY_RETRY_ON": f"conn-failure\n    option forwardfor header {name}"}
 
 
 def control_store(folder: Path) -> dict[str, str]:

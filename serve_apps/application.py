@@ -7,7 +7,6 @@ is paid for by every request.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from serve_apps.api.routes import routes as api_routes
 from serve_apps.api.routing import Answer, respond
 from serve_apps.exchange.errors import failure
 from serve_apps.exchange.mount import PREFIXES, Exchange
+from serve_apps.gateway.front import Reader
 from serve_apps.live import Live
 from serve_apps.pages.errors import error_page
 from serve_apps.pages.routes import routes as page_routes
@@ -37,7 +37,6 @@ __all__ = ["AppConfig", "Application", "Services", "build", "connect_accounts"]
 
 log = structlog.get_logger("kontor.http")
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _CODES: Final = {
     400: "malformed_body",
     404: "not_found",
@@ -82,6 +81,7 @@ class Application:
             default=_nowhere,
         )
         config = services.config
+        self._reader = Reader(config.via_header, config.forwarded_hops)
         self._access_log = AccessLog(config.access_log)
         self._log_access = bool(config.access_log)
         self._body_size_max = config.body_size_max
@@ -92,16 +92,25 @@ class Application:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["path"].startswith("/socket.io"):
-            await self._live.app(scope, receive, send)
-        elif kind == "http":
+            return
+        is_live = scope["path"].startswith("/socket.io")
+        if kind == "http" and not is_live:
             await self._http(scope, receive, send)
+            return
+        head = self._reader.read(scope["headers"], scope.get("client"), bodiless=True)
+        scope["client"] = (head.address, 0)
+        if is_live:
+            await self._live.app(scope, receive, send)
         else:
             await self._exchange.websocket(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        given_id, length = _read_front(scope)
+        bodiless = scope["method"] in ("GET", "HEAD")
+        given_id, length, address = self._reader.read(
+            scope["headers"], scope.get("client"), bodiless=bodiless
+        )
+        scope["client"] = (address, 0)
         request_id = given_id or secrets.token_hex(8).encode()
         path = scope["path"]
         is_exchange = path.startswith(PREFIXES)
@@ -233,18 +242,6 @@ class _Json:
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     raise HTTPException(404)
-
-
-def _read_front(scope: Scope) -> tuple[bytes, int | None]:
-    """The request's id (empty if it has no decent one), and how long its body claims to be."""
-    request_id = b""
-    length: int | None = 0 if scope["method"] in ("GET", "HEAD") else None
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            request_id = value
-        elif name == b"content-length":
-            length = int(value) if value.isdigit() else None
-    return request_id, length
 
 
 def _bounded(receive: Receive, size_max: int) -> Receive:

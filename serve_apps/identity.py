@@ -6,7 +6,6 @@ May use Postgres, the password threads, and the accounts' entities to open a new
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -62,20 +61,10 @@ class LoggedIn(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
-def client_of(request: HTTPConnection, forwarded_hops: int = 0) -> Client:
-    """The client's address and browser, as far as the trusted proxies in front tell."""
+def client_of(request: HTTPConnection) -> Client:
+    """The client's address, as the application's front has found it, and browser."""
     agent = request.headers.get("user-agent", "")[:200]
-    if forwarded_hops:
-        values = request.headers.getlist("x-forwarded-for")
-        hops = [part.strip() for value in values for part in value.split(",")]
-        ip = hops[-forwarded_hops] if len(hops) >= forwarded_hops else ""
-    else:
-        ip = request.client.host if request.client else ""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return Client("", agent)
-    return Client("" if address.is_loopback else str(address), agent)
+    return Client(request.client.host if request.client else "", agent)
 
 
 async def signup(
@@ -166,7 +155,7 @@ async def rename(services: Services, principal: Principal, name: str) -> str | R
     if checked is None:
         return Rejection(IdentityCode.NAME_INVALID, {"field": "name"})
     await store.rename_user(services.pool, principal.user, checked)
-    await services.sessions.renamed(principal)
+    await services.sessions.changed(principal.user)
     return checked
 
 

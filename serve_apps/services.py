@@ -87,9 +87,10 @@ async def connect_books(config: AppConfig) -> Books:
 class AppConfig:
     """Everything that the ingress needs to know; made by the composition root.
 
-    ``forwarded_hops`` is how many proxies in front add to ``X-Forwarded-For``; with 0 a client's
-    address is taken from the connection, and a loopback one counts as unknown. ``access_log`` is
-    the path of a file, or empty for none. ``dashboard_url`` is where Ray's own pages are.
+    ``via_header`` is where our own HAProxy tells the address of its client, and ``forwarded_hops``
+    how many proxies before it add to ``X-Forwarded-For``: see ``serve_apps.gateway.front``.
+    ``access_log`` is the path of a file, or empty for none. ``dashboard_url`` is where Ray's own
+    pages are.
     """
 
     database_url: str
@@ -102,6 +103,7 @@ class AppConfig:
     static_dir: str = ""
     name: str = "serve"
     version: str = ""
+    via_header: str = ""
     forwarded_hops: int = 0
     currencies: tuple[str, ...] = ("USD", "CNY", "EUR")
     bonus_currency: str = "USD"

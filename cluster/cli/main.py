@@ -101,11 +101,15 @@ def node(
     """Make this machine a node of a Ray cluster, with the flags that Kontor needs."""
     from cluster import logs
     from cluster.platform import DASHBOARD_PORT, METRICS_PORT
+    from serve_apps.gateway.front import via_header
 
     chosen = settings()
     folder = chosen.data_dir.resolve()
     runtime.apply(runtime.CLUSTER_FLAGS)
     runtime.apply({logs.FOLDER_VARIABLE: str(folder / "log")})
+    if chosen.secret_key is not None:
+        key = chosen.secret_key.get_secret_value().encode()
+        runtime.apply(runtime.address_header(via_header(key)))
     if join is None:
         runtime.keep_control_store(folder / "ray-control")
     command = runtime.node_command(

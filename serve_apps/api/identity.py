@@ -38,7 +38,7 @@ _SIGN_UP_CODES: Final = (
 
 
 def _client(call: Call) -> identity.Client:
-    return identity.client_of(call.request, call.services.config.forwarded_hops)
+    return identity.client_of(call.request)
 
 
 def _token_body(logged_in: identity.LoggedIn) -> TokenBody:

@@ -6,9 +6,8 @@ the operation's own. Plain ASGI, as every order pays for what stands in between.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -42,32 +41,16 @@ class Front:
 
     __slots__ = ("address", "content_type", "key")
 
-    def __init__(self, headers: Sequence[Header], client: Any, hops: int) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.key = ""
         self.content_type = b""
-        forwarded = b""
-        for name, value in headers:
+        for name, value in scope["headers"]:
             if name == b"x-mbx-apikey":
                 self.key = value.decode("latin-1")
             elif name == b"content-type":
                 self.content_type = value.lower()
-            elif name == b"x-forwarded-for":
-                forwarded = forwarded + b"," + value if forwarded else value
-        self.address = address_of(forwarded, hops)
-
-
-def address_of(forwarded: bytes, hops: int) -> str:
-    """Where a request comes from, as the trusted proxies in front say; empty when unknown.
-
-    Without a proxy that says so, all that is known is the address of our own in front.
-    """
-    if not hops:
-        return ""
-    parts = forwarded.decode("latin-1").split(",")
-    try:
-        return str(ipaddress.ip_address(parts[-hops].strip()))
-    except (ValueError, IndexError):
-        return ""
+        client = scope.get("client")  # as the application's front has found it
+        self.address: str = client[0] if client else ""
 
 
 class Rest:
@@ -75,7 +58,6 @@ class Rest:
 
     def __init__(self, desk: Desk, operations: Sequence[Operation]) -> None:
         self._desk = desk
-        self._hops = desk.services.config.forwarded_hops
         self._operations = {
             (operation.method, path): operation
             for operation in operations
@@ -84,7 +66,7 @@ class Rest:
         self._paths = {path for _, path in self._operations}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        front = Front(scope["headers"], scope.get("client"), self._hops)
+        front = Front(scope)
         headers: list[Header] = []
         try:
             answer = await self._answer(scope, receive, front, headers)

@@ -96,10 +96,7 @@ class Session:
         self._scope = scope
         self._receive = receive
         self._send = send
-        front = Front(
-            scope["headers"], scope.get("client"), api.desk.services.config.forwarded_hops
-        )
-        self._address = front.address
+        self._address = Front(scope).address
         query = parse_qs(scope["query_string"].decode("latin-1"))
         self._rates_shown = query.get("returnRateLimits", ["true"])[0].lower() != "false"
         self._wire: Wire

@@ -60,7 +60,7 @@ async def login_form(visit: Visit) -> Response:
 async def login(visit: Visit) -> Response:
     """Log in, and go on to where one wanted to."""
     form = await visit.form()
-    client = client_of(visit.request, visit.services.config.forwarded_hops)
+    client = client_of(visit.request)
     result = await identity.login(
         visit.services, form.get("email", ""), form.get("password", ""), client
     )
@@ -80,7 +80,7 @@ async def signup_form(visit: Visit) -> Response:
 async def signup(visit: Visit) -> Response:
     """Make a customer with accounts, and log in."""
     form = await visit.form()
-    client = client_of(visit.request, visit.services.config.forwarded_hops)
+    client = client_of(visit.request)
     result = await identity.signup(
         visit.services,
         form.get("email", ""),
