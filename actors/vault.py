@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["API_KEYS", "WEBHOOKS", "InvalidTag", "Vault"]
+__all__ = ["API_KEYS", "SECOND_FACTORS", "WEBHOOKS", "InvalidTag", "Vault"]
 
 API_KEYS: Final = "api key secrets"
 WEBHOOKS: Final = "webhook secrets"
+SECOND_FACTORS: Final = "second factors"
 
 _NONCE_SIZE: Final = 12
 

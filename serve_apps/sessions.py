@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -41,7 +41,10 @@ ENTRY_LIFE_S: Final = 600.0
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who makes a request, by which session, and in which roles."""
+    """Who makes a request, by which session, and in which roles.
+
+    ``second_factor``: what is dangerous needs a code. ``verified``: the address is proved.
+    """
 
     user: int
     name: str
@@ -51,6 +54,8 @@ class Principal(msgspec.Struct, frozen=True):
     token_hash: bytes
     csrf: str
     roles: frozenset[str] = frozenset({CUSTOMER})
+    second_factor: bool = False
+    verified: bool = False
 
 
 class _Entry(msgspec.Struct):
@@ -130,10 +135,15 @@ class Sessions:
         await self._forget_everywhere(digest)
         return True
 
-    async def renamed(self, principal: Principal) -> None:
-        """Forget what is remembered of a user whose name has changed."""
-        for row in await store.sessions_of(self._pool, principal.user, self._now()):
+    async def changed(self, user: int) -> None:
+        """Forget what is remembered of a user whose name, address or second factor has changed."""
+        for row in await store.sessions_of(self._pool, user, self._now()):
             await self._forget_everywhere(row.token_hash)
+
+    async def ended(self, digests: Iterable[bytes]) -> None:
+        """Tell all replicas of sessions that were revoked in a transaction of its own."""
+        for digest in digests:
+            await self._forget_everywhere(digest)
 
     async def read_revocations(self) -> None:
         """Forget the sessions revoked lately; from then on the others are trusted for a while."""
@@ -163,8 +173,9 @@ class Sessions:
     def _remember(self, row: store.SessionRow) -> Principal:
         roles = frozenset({CUSTOMER, *row.roles})
         principal = Principal(
-            row.user, row.name, row.email, row.kind, row.id, row.token_hash, row.csrf, roles
-        )
+            row.user, row.name, row.email, row.kind, row.id, row.token_hash, row.csrf, roles,
+            row.second_factor, row.verified,
+        )  # fmt: skip
         if len(self._entries) >= ENTRIES_MAX:
             del self._entries[next(iter(self._entries))]
         now = time.time()

@@ -1,0 +1,161 @@
+"""Strong confirmation: a code of the second factor, given for one intent and no other.
+
+Whoever is about to do something dangerous for a user calls ``demand`` with the intent. Users
+without a second factor pass at no cost. For the others a confirmation is begun and named in the
+refusal ``confirmation_required``; once its code was given (``confirm``), the same request is made
+again with its id and passes (``consume``), once. May use Postgres.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, cast
+
+from domain.accounts.commands import Transfer
+from domain.accounts.numbers import customer_of
+from domain.durable import Rejection
+from domain.identity.confirmation import (
+    FAILURES_MAX,
+    LIFETIME_S,
+    Confirmation,
+    Intent,
+    digest_of,
+    judge_code,
+    judge_use,
+)
+from domain.identity.rules import IdentityCode
+from persistence import identity as store
+from persistence.database import Connection
+from serve_apps.identity_codes import check_code
+from serve_apps.services import Services
+from serve_apps.sessions import Principal
+
+__all__ = ["Confirmation", "Intent", "begin", "confirm", "consume", "demand", "for_payment"]
+
+KEPT_MAX: Final = 20
+"""So many confirmations of one user are kept; a new one displaces the oldest."""
+
+
+async def demand(
+    services: Services, principal: Principal, intent: Intent, confirmation_id: str, use: bytes = b""
+) -> Rejection | None:
+    """Whether the intent may be carried out now; ``use`` as in ``consume``."""
+    if not principal.second_factor:
+        return None
+    if confirmation_id:
+        return await consume(services, principal, confirmation_id, intent, use=use)
+    return required(await begin(services, principal, intent))
+
+
+def required(confirmation: Confirmation) -> Rejection:
+    """The refusal that names a confirmation which has been begun."""
+    fields = {"confirmation": confirmation.id.hex(), "expires_in": str(LIFETIME_S)}
+    return Rejection(IdentityCode.CONFIRMATION_REQUIRED, fields)
+
+
+async def begin(services: Services, principal: Principal, intent: Intent) -> Confirmation:
+    """A confirmation of the intent that waits for its code; asked again, the same one."""
+    digest, now = digest_of(principal.user, intent), services.now()
+    waiting = await store.open_confirmation(
+        services.pool, principal.user, principal.session_id, digest, FAILURES_MAX, now
+    )
+    if waiting is not None:
+        return waiting
+    begun = Confirmation(
+        secrets.token_bytes(16),
+        principal.user,
+        principal.session_id,
+        intent.kind,
+        digest,
+        _microseconds(services) + LIFETIME_S * 1_000_000,
+    )
+    await store.add_confirmation(services.pool, begun, now, KEPT_MAX)
+    return begun
+
+
+async def confirm(
+    services: Services, principal: Principal, confirmation_id: str, code: str
+) -> Rejection | None:
+    """Give the code, of the moment or for recovery. Five wrong ones lock the confirmation."""
+    id_, pool = _read_id(confirmation_id), services.pool
+    found = await store.find_confirmation(pool, principal.user, id_)
+    refused = judge_code(found, principal.session_id, _microseconds(services))
+    if refused is not None or found is None or found.confirmed:
+        return refused
+    # Counted as wrong before it is looked at, so that many at once cannot slip through.
+    if not await store.try_confirmation(pool, id_, FAILURES_MAX):
+        return Rejection(IdentityCode.CONFIRMATION_LOCKED)
+    refused = await check_code(services, principal.user, code)
+    if refused is None:
+        await store.settle_confirmation(pool, id_, services.now())
+    elif refused.code != IdentityCode.CODE_INVALID:
+        await store.settle_confirmation(pool, id_, None)
+    return refused
+
+
+async def consume(
+    services: Services,
+    principal: Principal,
+    confirmation_id: str,
+    intent: Intent,
+    *,
+    use: bytes = b"",
+    connection: Connection | None = None,
+) -> Rejection | None:
+    """Use a confirmation up for exactly this intent.
+
+    ``use`` is the id of the command that it permits: that command may be asked for again when its
+    answer was lost, since an id is carried out once. With ``connection`` it happens in the
+    caller's transaction.
+    """
+    if connection is None:
+        async with services.pool.acquire() as proxy, proxy.transaction():
+            own = cast(Connection, proxy)
+            return await consume(
+                services, principal, confirmation_id, intent, use=use, connection=own
+            )
+    id_, use = _read_id(confirmation_id), use or secrets.token_bytes(16)
+    found = await store.lock_confirmation(connection, principal.user, id_)
+    digest = digest_of(principal.user, intent)
+    refused = judge_use(found, principal.session_id, digest, use, _microseconds(services))
+    if refused is None:
+        await store.mark_used(connection, id_, use)
+    return refused
+
+
+def payment(transfer: Transfer, currency: str) -> Intent:
+    """What a payment is, as far as it must not change once it was confirmed."""
+    return Intent(
+        "payment",
+        {
+            "source": str(transfer.source),
+            "destination": str(transfer.destination),
+            "amount": str(transfer.amount),
+            "currency": currency,
+        },
+    )
+
+
+async def for_payment(
+    services: Services, principal: Principal, transfer: Transfer, confirmation_id: str
+) -> Rejection | None:
+    """Whether a transfer may be sent: to somebody who was never paid before, only confirmed."""
+    if not principal.second_factor or customer_of(transfer.destination) == principal.user:
+        return None
+    if not await store.unpaid(services.pool, principal.user, [transfer.destination]):
+        return None
+    currency = services.directory.known(transfer.source) or ""
+    intent = payment(transfer, currency)
+    return await demand(services, principal, intent, confirmation_id, transfer.id)
+
+
+def _read_id(text: str) -> bytes:
+    """The id, or one that no confirmation has."""
+    try:
+        return bytes.fromhex(text) if len(text) == 32 else b""
+    except ValueError:
+        return b""
+
+
+def _microseconds(services: Services) -> int:
+    return int(services.now().timestamp() * 1_000_000)

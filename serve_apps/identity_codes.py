@@ -1,0 +1,138 @@
+"""Codes of the second factor: set-up, checking, recovery codes.
+
+The secret is kept encrypted under a key derived from the platform's secret, bound to its user;
+recovery codes are kept as keyed hashes. May use Postgres.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+import pyotp
+
+from actors.vault import SECOND_FACTORS, Vault
+from domain.durable import Rejection
+from domain.identity.rules import IdentityCode
+from domain.identity.secondfactor import (
+    CODE_BACK_OFF,
+    DIGITS,
+    RECOVERY_ALPHABET,
+    RECOVERY_CODES,
+    RECOVERY_LENGTH,
+    STEP_S,
+    read_code,
+    read_recovery_code,
+    show_recovery_code,
+    steps_at,
+)
+from persistence import identity as store
+from serve_apps.services import Services
+
+ISSUER: Final = "Kontor"
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """A second factor that is being set up: the secret in base 32, and what the QR code says."""
+
+    secret: str
+    uri: str
+
+
+async def check_code(services: Services, user: int, text: str) -> Rejection | None:
+    """Let a code of the moment, or for recovery, count; each counts once.
+
+    Wrong ones are slowed for this user wherever they are given.
+    """
+    wait_s = await store.count_attempt(
+        services.pool, [("code", str(user), CODE_BACK_OFF)], services.now()
+    )
+    if wait_s:
+        return Rejection(IdentityCode.TOO_MANY_ATTEMPTS, {"retry_after": str(wait_s)})
+    if not await _counts(services, user, text):
+        return Rejection(IdentityCode.CODE_INVALID, {"field": "code"})
+    await store.forgive(services.pool, "code", str(user))
+    return None
+
+
+async def _counts(services: Services, user: int, text: str) -> bool:
+    recovery = read_recovery_code(text)
+    if recovery is not None:
+        digest = recovery_hash(services, user, recovery)
+        return (
+            await store.use_recovery_code(services.pool, user, digest, services.now()) is not None
+        )
+    factor = await store.second_factor(services.pool, user)
+    if factor is None or factor.confirmed_at is None:
+        return False
+    step = matching_step(services, user, factor, text)
+    return step is not None and await store.take_step(services.pool, user, step)
+
+
+def matching_step(services: Services, user: int, factor: store.FactorRow, text: str) -> int | None:
+    """The time step whose code this is, if it may count."""
+    code = read_code(text)
+    if code is None:
+        return None
+    totp = _totp(_open(services, user, factor.secret))
+    now = int(services.now().timestamp() * 1_000_000)
+    matching = [
+        step
+        for step in steps_at(now, factor.last_step)
+        if hmac.compare_digest(totp.generate_otp(step), code)
+    ]
+    return matching[-1] if matching else None
+
+
+async def begin_enrolment(services: Services, user: int, email: str) -> Enrolment | Rejection:
+    """Make a secret that counts once a first code of it was given."""
+    secret = pyotp.random_base32(32)
+    sealed = _vault(services.config.secret_key).seal(str(user), secret.encode())
+    if not await store.begin_factor(services.pool, user, sealed, services.now()):
+        return Rejection(IdentityCode.SECOND_FACTOR_ON)
+    return _enrolment(secret, email)
+
+
+async def open_enrolment(services: Services, user: int, email: str) -> Enrolment | None:
+    """What is being set up, to be shown again."""
+    factor = await store.second_factor(services.pool, user)
+    if factor is None or factor.confirmed_at is not None:
+        return None
+    return _enrolment(_open(services, user, factor.secret), email)
+
+
+def new_recovery_codes() -> list[str]:
+    """Fresh recovery codes, as they are shown once."""
+    return [
+        show_recovery_code(
+            "".join(secrets.choice(RECOVERY_ALPHABET) for _ in range(RECOVERY_LENGTH))
+        )
+        for _ in range(RECOVERY_CODES)
+    ]
+
+
+def recovery_hash(services: Services, user: int, code: str) -> bytes:
+    """What is stored of a recovery code: keyed, as sixty bits alone could be tried out."""
+    text = read_recovery_code(code) or ""
+    message = f"recovery\0{user}\0{text}".encode()
+    return hmac.digest(services.config.secret_key, message, "sha256")
+
+
+def _enrolment(secret: str, email: str) -> Enrolment:
+    return Enrolment(secret, _totp(secret).provisioning_uri(name=email, issuer_name=ISSUER))
+
+
+def _totp(secret: str) -> pyotp.TOTP:
+    return pyotp.TOTP(secret, digits=DIGITS, interval=STEP_S)
+
+
+def _open(services: Services, user: int, sealed: bytes) -> str:
+    return _vault(services.config.secret_key).open(str(user), sealed).decode()
+
+
+@lru_cache(maxsize=4)
+def _vault(secret_key: bytes) -> Vault:
+    return Vault(secret_key, SECOND_FACTORS)
