@@ -26,7 +26,7 @@ from domain.identity.confirmation import (
 from domain.identity.rules import IdentityCode
 from persistence import identity as store
 from persistence.database import Connection
-from serve_apps.identity_codes import check_code
+from serve_apps.identity.codes import check_code
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
