@@ -3,14 +3,13 @@
 Touches the network, and nothing else: what is sent and when is the courier's business. One
 ``Mailer`` is one connection, kept for as long as there is something to send.
 
-The answer to each mail is one of three (``Sent``, ``Later``, ``Never``); that the server itself
-cannot be used at the moment, whatever the mail, is the exception ``Away``.
+What comes of a mail is ``Sent``, ``Later`` or ``Never``; that the server itself cannot be used at
+the moment, whatever the mail, is the exception ``Away``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ssl
 import unicodedata
 from contextlib import suppress
@@ -23,13 +22,14 @@ from typing import Final, Literal
 
 import aiosmtplib
 
+from actors.sending import Away, Later, Never, Outcome, Sent, identifier, reason
+
 Security = Literal["none", "starttls", "tls"]
 
 MAILS_PER_CONNECTION: Final = 100
 """Servers close a connection that has brought many; ours ends first."""
 DATA_TIMEOUT_MIN_S: Final = 60.0
 """A server may scan a mail before it answers: giving up too early sends it twice."""
-REASON_MAX: Final = 300
 
 # 7 bits: no server has to support anything for it, and no relay rewrites it.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
@@ -74,40 +74,9 @@ class Mail:
     unsubscribe: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The server has taken the mail over."""
-
-    status: int = 250
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Not now; or nobody knows, as the answer was lost. To be tried again."""
-
-    reason: str
-    status: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """This mail will not be taken, however often it is tried."""
-
-    reason: str
-    status: int | None = None
-
-
-Outcome = Sent | Later | Never
-
-
-class Away(Exception):
-    """The server cannot be used at the moment, for no mail at all; says why in one line."""
-
-
 def message_id(key: str, sender: str) -> str:
     """The Message-ID of a mail: the same each time it is sent, unlike that of any other."""
-    digest = hashlib.sha256(f"kontor mail\0{key}".encode()).hexdigest()[:40]
-    return f"<{digest}@{sender.rpartition('@')[2]}>"
+    return f"<{identifier(key)}@{sender.rpartition('@')[2]}>"
 
 
 def compose(mail: Mail, settings: SmtpSettings) -> bytes:
@@ -131,7 +100,7 @@ def compose(mail: Mail, settings: SmtpSettings) -> bytes:
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message.set_content(mail.text)
     message.add_alternative(mail.html, subtype="html")
-    message.set_boundary("=_" + message_id(mail.key, "")[1:33])
+    message.set_boundary(f"=_{identifier(mail.key)}")
     return message.as_bytes()
 
 
@@ -160,7 +129,7 @@ class Mailer:
         try:
             content = compose(mail, self.settings)
         except (ValueError, IndexError) as error:
-            return Never(_reason("The mail cannot be written", error))
+            return Never(reason("The mail cannot be written", error))
         if self._carried >= MAILS_PER_CONNECTION:
             await self.close()
         kept = self.connected
@@ -184,7 +153,7 @@ class Mailer:
             return Later(refused.reason, refused.status)
         except (aiosmtplib.SMTPException, OSError) as error:
             self._drop()
-            raise Away(_reason("The connection was lost", error)) from error
+            raise Away(reason("The connection was lost", error)) from error
         try:
             timeout = max(self.settings.timeout_s, DATA_TIMEOUT_MIN_S)
             answer = await client.data(content, timeout=timeout)
@@ -192,7 +161,7 @@ class Mailer:
             return await self._refused(error)
         except (aiosmtplib.SMTPException, OSError) as error:
             self._drop()
-            return Later(_reason("The server's answer was lost", error))
+            return Later(reason("The server's answer was lost", error))
         self._carried += 1
         return Sent(answer.code)
 
@@ -234,25 +203,25 @@ class Mailer:
             )
             await client.connect()
         except aiosmtplib.SMTPAuthenticationError as error:
-            raise Away(_reason("The server does not let us in", error)) from error
+            raise Away(reason("The server does not let us in", error)) from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise Away(_reason("There is no connection to the server", error)) from error
+            raise Away(reason("There is no connection to the server", error)) from error
         self._client, self._carried = client, 0
         return client
 
     async def _refused(self, error: aiosmtplib.SMTPResponseException) -> Later | Never:
         """What the server's refusal means; the connection is made ready for the next mail."""
         assert self._client is not None
-        reason = _reason(str(error.code), error.message)
+        told = reason(str(error.code), error.message)
         if error.code == 421:  # it goes away, whatever was asked
             self._drop()
-            return Later(reason, error.code)
+            return Later(told, error.code)
         try:
             await self._client.rset()
         except (aiosmtplib.SMTPException, OSError):
             self._drop()
         kind = Never if 500 <= error.code < 600 else Later
-        return kind(reason, error.code)
+        return kind(told, error.code)
 
 
 def _trust(ca_file: str) -> ssl.SSLContext:
@@ -260,9 +229,3 @@ def _trust(ca_file: str) -> ssl.SSLContext:
     if ca_file:
         context.load_verify_locations(ca_file)
     return context
-
-
-def _reason(what: str, error: object) -> str:
-    """One line for an operator."""
-    text = _line(str(error)) or type(error).__name__
-    return f"{what}: {text}"[:REASON_MAX]

@@ -153,8 +153,8 @@ def _allow(password: str) -> Callable[..., AuthResult]:
     return check
 
 
-def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A certificate for 127.0.0.1: the server's context, and the file that makes it trusted."""
+def make_certificate(folder: Path, host: str = "") -> tuple[ssl.SSLContext, Path]:
+    """A certificate for ``host``, or for 127.0.0.1: the server's context, and what to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kontor's tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -167,7 +167,9 @@ def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            x509.SubjectAlternativeName(
+                [x509.DNSName(host) if host else x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            ),
             critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

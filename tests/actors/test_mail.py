@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.mail import Away, Later, Mail, Mailer, Never, Sent, SmtpSettings, compose
+from actors.mail import Mail, Mailer, SmtpSettings, compose
+from actors.sending import Away, Later, Never, Sent
 from tests.actors.postoffice import PostOffice, make_certificate
 
 AT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
