@@ -42,8 +42,16 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         return "platforms" if starts_platforms(path) else path
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers what takes longest begins first: one starts platforms, and the others
+    do the rest meanwhile."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not starts_platforms(item.nodeid.partition("::")[0]))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """How workers get their tests. xdist's own groups are lost on this pytest's node ids."""
+    config.option.loadscopereorder = False  # the order of the collection: see below
     return ByFile(config, log)
 
 
