@@ -33,7 +33,7 @@ from serve_apps.gateway.front import via_header
 
 if TYPE_CHECKING:
     from actors.durable.supervisor import Supervisor
-    from actors.projecting import ProjectorKeeper
+    from actors.keeping import Keeper
     from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.platform")
@@ -275,7 +275,9 @@ class Platform:
     async def watch(self) -> None:
         """Restart servers that die and supervise all actors, until cancelled."""
         await asyncio.gather(
-            self._watch_servers(), self._supervise(), self._projector_keeper().run()
+            self._watch_servers(),
+            self._supervise(),
+            *(keeper.run() for keeper in self._keepers()),
         )
 
     async def _watch_servers(self) -> None:
@@ -309,8 +311,10 @@ class Platform:
             else:
                 await asyncio.gather(*(supervisor.run() for supervisor in self._supervisors(pool)))
 
-    def _projector_keeper(self) -> ProjectorKeeper:
-        from actors.projecting import ProjectorKeeper
+    def _keepers(self) -> list[Keeper]:
+        """One for each actor of which there is to be one."""
+        from actors.keeping import Keeper
+        from cluster.kept import kept
         from persistence.supervision import note
 
         assert self.config is not None
@@ -323,7 +327,10 @@ class Platform:
             finally:
                 await pool.close()
 
-        return ProjectorKeeper(url, runtime.NAMESPACE, tell)
+        return [
+            Keeper(name, actor, arguments, runtime.NAMESPACE, tell)
+            for name, actor, arguments in kept(self.settings, self.config)
+        ]
 
     # -- stop -----------------------------------------------------------------------------
 
@@ -370,7 +377,7 @@ class Platform:
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * _PARTITION_STOP_S):
                 await asyncio.gather(
-                    self._projector_keeper().end(),
+                    *(keeper.end() for keeper in self._keepers()),
                     *(of.end_all(_PARTITION_STOP_S) for of in hosts),
                 )
 

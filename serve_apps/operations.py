@@ -13,10 +13,11 @@ import msgspec
 
 from actors.operations import RETIRED, Overview, PartitionView, SlotRun
 from persistence import proofs, supervision
+from persistence.following import Position
 from persistence.placement import order_of
 from persistence.proofs import Proof
 from persistence.supervision import Incident, NodeRow
-from persistence.trading.projector import Position, positions
+from persistence.trading.projector import CURSOR
 from serve_apps.services import Services
 
 INCIDENTS_SHOWN: Final = 20
@@ -102,7 +103,7 @@ async def condition(services: Services) -> Condition:
     overview = await services.operations.overview()
     proof = await proofs.latest(services.pool)
     nodes = [row for row in await supervision.nodes(services.pool) if row.alive]
-    history = await positions(services.pool)
+    history = await CURSOR.positions(services.pool)
     return Condition(overview, books_of(overview.partitions, proof), nodes, history)
 
 

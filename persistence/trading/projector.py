@@ -1,8 +1,7 @@
 """What the projector writes: trades, candles, orders and fills, with how far it has read.
 
-A ``Chunk`` gathers what some rows of the journal say; ``write`` stores it together with the new
-positions in one transaction. Two projectors do no harm: a position that is not where the chunk
-began refuses it. May read the journal and write the tables of migration 0009.
+``History`` gathers what some rows of the journal say; ``write`` stores it together with the new
+positions in one transaction. May read the journal and write the tables of migration 0009.
 """
 
 from __future__ import annotations
@@ -13,45 +12,18 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from domain.orders import Fill, OrderStatus, Side, Update
+from domain.orders import ACCOUNTS, BOOKS, Fill, OrderStatus, Side, Update
 from domain.trading.events import Trade
 from persistence.database import Connection, Pool
+from persistence.following import Chunk, Cursor
 from persistence.journal import Corrupt, to_datetime, to_microseconds
 
 LEVELS: Final = (60, 900, 3_600, 86_400)
 """Lengths of the candles that are stored, in seconds; each divides the next."""
 
+CURSOR: Final = Cursor("projected", (ACCOUNTS, BOOKS))
+
 MINUTE_US: Final = 60_000_000
-
-
-class Overtaken(Exception):
-    """Another projector has moved a position: nothing was written; read the positions again."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A row of the journal that is to be read."""
-
-    stream: str
-    seq: int
-    at: datetime
-    entries: bytes
-
-
-class Position(msgspec.Struct, frozen=True):
-    """How far a stream has been read, and how far it goes; ``behind_s`` is the age of the next row.
-
-    ``behind_s`` is 0 where nothing waits.
-    """
-
-    stream: str
-    seq: int
-    head: int
-    behind_s: float
-
-    @property
-    def behind(self) -> int:
-        """Rows that wait."""
-        return self.head - self.seq
 
 
 class OrderLine(msgspec.Struct):
@@ -105,22 +77,14 @@ class OrderLine(msgspec.Struct):
         self.updated_at = max(self.updated_at, to_datetime(at))
 
 
-class Chunk:
+class History(Chunk):
     """What some rows of the journal say, in the order in which they are to be believed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.trades: list[tuple[Any, ...]] = []
         self.orders: dict[tuple[int, int], OrderLine] = {}
         self.updates: list[tuple[int, str, int, Update, bool]] = []
-        self.ranges: dict[str, tuple[int, int, datetime]] = {}
-        """By stream: the position before, the position after, and the time of the last row."""
-
-    def read(self, row: Stored) -> None:
-        """Note that a row has been read; rows of a stream come without gaps."""
-        before, last, _ = self.ranges.get(row.stream, (row.seq - 1, row.seq - 1, row.at))
-        if row.seq != last + 1:
-            raise Corrupt(f"Journal row {row.stream} {last + 1} is missing.")
-        self.ranges[row.stream] = (before, row.seq, row.at)
 
     def traded(self, symbol: str, at: int, trades: Iterable[Trade]) -> None:
         """Trades of a book, in their order."""
@@ -146,37 +110,6 @@ class Chunk:
         self.updates += [(customer, symbol, at, update, answer) for update in updates]
 
 
-# -- reading ----------------------------------------------------------------------------------
-
-_ENROL: Final = """
-INSERT INTO projected (stream, seq) SELECT stream, 0 FROM streams WHERE kind = ANY($1::text[])
-ON CONFLICT DO NOTHING"""
-
-_NEXT: Final = """
-SELECT p.stream, j.seq, j.at, j.entries FROM projected p
-JOIN streams s ON s.stream = p.stream AND s.kind = ANY($2::text[])
-CROSS JOIN LATERAL (
-    SELECT seq, at, entries FROM journal WHERE stream = p.stream AND seq > p.seq
-    ORDER BY seq LIMIT $1) AS j
-ORDER BY p.stream, j.seq"""
-
-_POSITIONS: Final = """
-SELECT p.stream, p.seq, coalesce(last.seq, 0) AS head,
-    coalesce(extract(epoch FROM now() - next.at), 0)::float8 AS behind_s
-FROM projected p
-LEFT JOIN LATERAL (
-    SELECT seq FROM journal WHERE stream = p.stream ORDER BY seq DESC LIMIT 1) AS last ON true
-LEFT JOIN LATERAL (
-    SELECT at FROM journal WHERE stream = p.stream AND seq > p.seq ORDER BY seq LIMIT 1
-) AS next ON true
-ORDER BY length(p.stream), p.stream"""
-
-
-async def enrol(pool: Pool, kinds: Sequence[str]) -> None:
-    """Begin to follow the streams of these kinds that are not followed yet."""
-    await pool.execute(_ENROL, list(kinds))
-
-
 async def start_over(pool: Pool) -> None:
     """Forget all history and all positions; it is made anew from the journal, by whoever reads."""
     async with pool.acquire() as connection, connection.transaction():
@@ -185,26 +118,7 @@ async def start_over(pool: Pool) -> None:
         await connection.execute("UPDATE projected SET seq = 0, at = NULL")
 
 
-async def next_rows(pool: Pool, kinds: Sequence[str], limit: int) -> list[Stored]:
-    """The rows that come next, at most ``limit`` of each stream."""
-    return [Stored(*row) for row in await pool.fetch(_NEXT, limit, list(kinds))]
-
-
-async def positions(pool: Pool | Connection) -> list[Position]:
-    """How far each stream has been read."""
-    return [
-        Position(row["stream"], row["seq"], row["head"], max(0.0, row["behind_s"]))
-        for row in await pool.fetch(_POSITIONS)
-    ]
-
-
 # -- writing ----------------------------------------------------------------------------------
-
-_ADVANCE: Final = """
-UPDATE projected p SET seq = m.last, at = m.at
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[])
-    AS m (stream, before, last, at)
-WHERE p.stream = m.stream AND p.seq = m.before"""
 
 _LAST_TRADES: Final = """
 SELECT s.symbol, t.id FROM unnest($1::text[]) AS s (symbol) CROSS JOIN LATERAL (
@@ -243,7 +157,7 @@ _FILL_COLUMNS: Final = (
 )  # fmt: skip
 
 
-async def write(pool: Pool, chunk: Chunk) -> None:
+async def write(pool: Pool, chunk: History) -> None:
     """Store a chunk and the positions after it, or nothing.
 
     Raises ``Overtaken`` when a position is not where the chunk began, and ``Corrupt`` when what it
@@ -251,22 +165,11 @@ async def write(pool: Pool, chunk: Chunk) -> None:
     """
     async with pool.acquire() as proxy, proxy.transaction():
         connection = cast(Connection, proxy)
-        await _advance(connection, chunk)
+        await CURSOR.advance(connection, chunk.ranges)
         if chunk.trades:
             await _write_trades(connection, chunk.trades)
         if chunk.orders or chunk.updates:
             await _write_orders(connection, chunk)
-
-
-async def _advance(connection: Connection, chunk: Chunk) -> None:
-    streams = sorted(chunk.ranges)
-    done = await connection.execute(
-        _ADVANCE,
-        streams,
-        *(list(part) for part in zip(*(chunk.ranges[name] for name in streams), strict=True)),
-    )
-    if done != f"UPDATE {len(streams)}":
-        raise Overtaken(", ".join(streams))
 
 
 async def _write_trades(connection: Connection, trades: Sequence[tuple[Any, ...]]) -> None:
@@ -309,7 +212,7 @@ def candles_of(trades: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
-async def _write_orders(connection: Connection, chunk: Chunk) -> None:
+async def _write_orders(connection: Connection, chunk: History) -> None:
     known = await _known(connection, chunk)
     changed: dict[tuple[int, int], OrderLine] = {}
     fills: list[tuple[Any, ...]] = []
@@ -344,7 +247,7 @@ def _fill_row(line: OrderLine, fill: Fill, symbol: str, at: int) -> tuple[Any, .
     )  # fmt: skip
 
 
-async def _known(connection: Connection, chunk: Chunk) -> dict[tuple[int, int], OrderLine]:
+async def _known(connection: Connection, chunk: History) -> dict[tuple[int, int], OrderLine]:
     """The stored orders that something has happened to."""
     keys = {(customer, update.ref) for customer, _, _, update, _ in chunk.updates}
     keys -= chunk.orders.keys()

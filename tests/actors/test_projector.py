@@ -13,11 +13,13 @@ import pytest
 
 import persistence.trading.projector as store
 from actors.durable.records import Adopted, Parcel, Released, TurnRecord
-from actors.projector import Projector, _Turn
+from actors.following import Turn
+from actors.projector import Projector
 from domain.orders import OrderStatus, Side, Update
 from persistence.database import Pool
+from persistence.following import Overtaken
 from persistence.journal import Corrupt, to_microseconds
-from persistence.trading.projector import LEVELS, Overtaken, positions
+from persistence.trading.projector import CURSOR, LEVELS
 from tests.persistence.trading.tape import Tape
 
 
@@ -71,7 +73,7 @@ async def assert_equal(pool: Pool, tape: Tape) -> None:
         fills[row["customer"], row["ref"]].append((row["trade"], row["quantity"], row["fee"]))
     assert fills == {key: order.fills for key, order in tape.orders.items()}
     assert await stored_candles(pool) == naive_candles(tape)
-    assert all(place.behind == 0 for place in await positions(pool))
+    assert all(place.behind == 0 for place in await CURSOR.positions(pool))
 
 
 async def stored_candles(pool: Pool) -> dict[tuple[str, int, int], tuple[int, ...]]:
@@ -129,24 +131,30 @@ async def test_a_projector_killed_anywhere_repeats_nothing_and_leaves_nothing_ou
 
     tape = Tape(pool, 7)
     await tape.open()
-    names = ("_advance", "_write_trades", "_write_orders", "_write_changed")
-    kept = {name: getattr(store, name) for name in names}
+    steps = (
+        (CURSOR, "advance"),
+        (store, "_write_trades"),
+        (store, "_write_orders"),
+        (store, "_write_changed"),
+    )
     killed = 0
-    for fatal in names * 3:
+    for owner, name in steps * 3:
         tape.trade_on(30)
         await tape.flush()
 
-        async def dies(*arguments: Any, fatal: str = fatal) -> None:
-            await kept[fatal](*arguments)
+        step = getattr(owner, name)
+
+        async def dies(*arguments: Any, step: Any = step) -> None:
+            await step(*arguments)
             raise Killed
 
-        monkeypatch.setattr(store, fatal, dies)
+        monkeypatch.setattr(owner, name, dies)
         try:
             await read_all(Projector(pool, chunk_bytes=3_000))
         except Killed:
             killed += 1
-        monkeypatch.setattr(store, fatal, kept[fatal])
-    assert killed == len(names) * 3
+        monkeypatch.setattr(owner, name, step)
+    assert killed == len(steps) * 3
     await read_all(Projector(pool))
     await assert_equal(pool, tape)
 
@@ -269,7 +277,7 @@ async def test_lag_is_told(pool: Pool) -> None:
     await asyncio.gather(task, return_exceptions=True)
     tape.trade_on(20)
     await tape.flush()
-    waiting = await positions(pool)
+    waiting = await CURSOR.positions(pool)
     assert sum(place.behind for place in waiting) > 20
     assert max(place.behind_s for place in waiting) > 0
 
@@ -290,8 +298,8 @@ async def test_what_cannot_be_stored_is_said_and_tried_again(pool: Pool) -> None
 
 def test_the_turns_read_are_the_turns_written() -> None:
     """The partial reading has the fields of the whole, in their places."""
-    assert _Turn.__struct_fields__ == TurnRecord.__struct_fields__
+    assert Turn.__struct_fields__ == TurnRecord.__struct_fields__
     record: TurnRecord[Any, Any] = TurnRecord([("k", (1, 2))], [], [], [], [Released("x", [1])])
-    turn = msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=_Turn)
+    turn = msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=Turn)
     assert [key for key, _ in turn.events] == ["k"]
     assert turn.moved == [Released("x", [1])]

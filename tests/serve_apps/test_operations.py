@@ -14,7 +14,7 @@ from actors.operations import FRESH_S, PartitionView, SlotRun
 from actors.projector import Projector
 from domain.identity.permissions import OPERATOR
 from persistence import placement, proofs, roles, supervision
-from persistence.trading.projector import enrol
+from persistence.trading.projector import CURSOR
 from serve_apps.application import Application
 from serve_apps.operations import SIDE, books_of, draw
 from tests.serve_apps.browser import Browser
@@ -195,7 +195,7 @@ def test_the_map_covers_each_slot_once(cuts: list[int]) -> None:
 async def test_the_lag_of_trading_history_is_told(app: Application, operator: Browser) -> None:
     """What the journal has and the projector has not read yet; then nothing."""
     pool = app.services.pool
-    await enrol(pool, ("accounts",))
+    await CURSOR.enrol(pool)
     answer = (await operator.http.get("/api/operations/")).json()["history"]
     assert answer["rows"] > 0
     assert answer["seconds"] > 0
