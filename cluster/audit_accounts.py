@@ -7,12 +7,14 @@ from typing import Any
 
 from actors.accounts import accounts_codec
 from cluster.audit import Findings, KindAudit
+from domain.accounts.adjustment import AdjustmentStatus
 from domain.accounts.brokerage import discrepancies
 from domain.accounts.commands import AccountStatus, Credit, TransferStatus
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy
 from domain.money import CURRENCIES, format_amount
 from domain.orders import ACCOUNTS, UNIT
+from persistence.accounts.projection import KIND_ADJUSTMENT
 from persistence.database import Connection
 
 
@@ -108,6 +110,33 @@ class AccountsAudit(KindAudit):
             self.found(f"Transfer {transfer.hex()} is pending, but nothing is on its way.")
         for transfer in on_their_way - pending:
             self.found(f"Transfer {transfer.hex()} is on its way, but not pending.")
+
+    async def compare_adjustments(self) -> None:
+        """What the house gave by adjustments is what the history says, and those that wait do."""
+        given = self.house().get("adjustments", Counter())
+        rows = await self.connection.fetch(
+            """
+            SELECT t.currency, sum(CASE WHEN t.source IS NULL THEN t.amount ELSE -t.amount END)
+                ::bigint AS amount, bool_and(a.status IS NOT DISTINCT FROM $2) AS posted
+            FROM transfers t LEFT JOIN adjustments a ON a.id = t.id
+                AND a.amount = CASE WHEN t.source IS NULL THEN t.amount ELSE -t.amount END
+            WHERE t.kind = $1 GROUP BY t.currency""",
+            KIND_ADJUSTMENT,
+            int(AdjustmentStatus.POSTED),
+        )
+        moved = {row["currency"]: row["amount"] for row in rows if row["posted"]}
+        for asset in sorted({*given, *(row["currency"] for row in rows)}):
+            if given[asset] != -moved.get(asset, 0):
+                self.found(f"The history of adjustments in {asset} gives another sum.")
+        pending = await self.connection.fetch(
+            "SELECT id FROM adjustments WHERE status = $1", int(AdjustmentStatus.PENDING)
+        )
+        waiting = {
+            number for _, entity in self.entities() for number in entity.state.adjustments or ()
+        }
+        self.counts["adjustments_pending"] = len(waiting)
+        for number in waiting ^ {row["id"].bytes for row in pending}:
+            self.found(f"Adjustment {number.hex()} waits only in the journal or in the table.")
 
     def compare_brokerages(self) -> None:
         """What is held is what open orders can cost, and what was funded is what is there."""

@@ -166,6 +166,7 @@ async def check(pool: Pool) -> Report:
         accounts.compare_transit()
         await accounts.compare_accounts()
         await accounts.compare_pending()
+        await accounts.compare_adjustments()
         accounts.compare_brokerages()
         books = BooksAudit(connection, findings)
         await books.run()

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import msgspec
 
-from domain.accounts import trading
+from domain.accounts import adjustment, trading
 from domain.durable import Moved, Rejection, Unavailable
 from domain.orders import Settle, Work, Worked
 
@@ -208,6 +208,7 @@ Command = (
     | VoidHold
     | ExpireHolds
     | ReadCustomer
+    | adjustment.Command
     | trading.Command
 )
 """What a client may ask."""
@@ -314,6 +315,7 @@ Reply = (
     | HoldReply
     | LinkedReply
     | Done
+    | adjustment.AdjustmentReply
     | trading.Reply
     | Rejection
     | Unavailable

@@ -266,6 +266,50 @@ class SwitchSet(_Event, frozen=True, tag=28):
     at: int
 
 
+class AdjustmentProposed(_Event, frozen=True, tag=29):
+    """``maker`` proposed to change the balance of ``account`` by ``amount``, which is signed."""
+
+    adjustment: bytes
+    account: int
+    currency: str
+    amount: int
+    reason: str
+    maker: int
+    at: int
+    expires_at: int
+
+
+class AdjustmentPosted(_Event, frozen=True, tag=30):
+    """``checker`` approved it: the house gave ``amount`` to ``account``, or took it."""
+
+    adjustment: bytes
+    account: int
+    currency: str
+    amount: int
+    reason: str
+    maker: int
+    checker: int
+    at: int
+    note: str = ""
+
+
+class AdjustmentRefused(_Event, frozen=True, tag=31):
+    """``checker`` refused it, for the reason in ``note``."""
+
+    adjustment: bytes
+    account: int
+    checker: int
+    note: str
+    at: int
+
+
+class AdjustmentExpired(_Event, frozen=True, tag=32):
+    """Nobody decided it in time."""
+
+    adjustment: bytes
+    account: int
+
+
 Event = (
     AccountOpened
     | BonusCredited
@@ -290,5 +334,9 @@ Event = (
     | BrokerageWithdrawn
     | AssetIssued
     | SwitchSet
+    | AdjustmentProposed
+    | AdjustmentPosted
+    | AdjustmentRefused
+    | AdjustmentExpired
 )
 """Any event of the accounts context."""

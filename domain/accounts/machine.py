@@ -12,6 +12,8 @@ from typing import Any, Final
 from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts import trading as tr
+from domain.accounts.adjusting import AdjustmentDecisions
+from domain.accounts.adjustment import DecideAdjustment, ProposeAdjustment
 from domain.accounts.brokerage_funds import FundsDecisions
 from domain.accounts.codes import Code
 from domain.accounts.commands import AccountStatus, TransferStatus
@@ -44,7 +46,13 @@ _LEDGER: Final = f".{UNIT_EXPONENT}"
 """See ``brokerage.ledger_asset``."""
 
 _BY_ACCOUNT: Final = frozenset(
-    {cmd.ReserveHold, cmd.SetAccountStatus, tr.FundBrokerage, tr.WithdrawBrokerage}
+    {
+        cmd.ReserveHold,
+        cmd.SetAccountStatus,
+        tr.FundBrokerage,
+        tr.WithdrawBrokerage,
+        ProposeAdjustment,
+    }
 )
 _WITHOUT_ID: Final = frozenset(
     {cmd.ReadCustomer, cmd.ExpireHolds, tr.ReadBrokerage, tr.WakeCustomer}
@@ -59,7 +67,12 @@ _RETURNED: Final = TransferStatus.RETURNED
 
 
 class AccountsMachine(
-    LinkedDecisions, HoldDecisions, PlacingDecisions, SettlingDecisions, FundsDecisions
+    LinkedDecisions,
+    HoldDecisions,
+    PlacingDecisions,
+    SettlingDecisions,
+    FundsDecisions,
+    AdjustmentDecisions,
 ):
     """The accounts context as ``domain.durable.Machine``; the key is the customer number."""
 
@@ -89,6 +102,8 @@ class AccountsMachine(
             tr.IssueAsset: self._issue,
             tr.CancelAfter: self._cancel_after,
             tr.WakeCustomer: self._wake,
+            ProposeAdjustment: self._propose,
+            DecideAdjustment: self._decide_adjustment,
         }
 
     def new(self, key: str) -> Customer:
@@ -132,7 +147,13 @@ class AccountsMachine(
         return sums
 
     def due(self, state: Customer) -> int:
-        """When the first of the customer's holds expires, or a dead man's switch goes off."""
+        """When a hold or a proposed adjustment expires first, or a dead man's switch goes off."""
+        if state.adjustments:
+            proposed = [waiting.expires_at for waiting in state.adjustments.values()]
+            return min(*proposed, self._due(state) or FAR, FAR)
+        return self._due(state)
+
+    def _due(self, state: Customer) -> int:
         if state.brokerage is not None and state.brokerage.switches:
             holds = [hold.expires_at for hold in state.holds.values()]
             return min(*state.brokerage.switches.values(), *holds, FAR)
@@ -148,7 +169,8 @@ class AccountsMachine(
         expired = self._expire_holds(state, cmd.ExpireHolds(command.customer), now)
         assert type(expired) is Decision
         events, messages = self.switched(state, now)
-        return Decision([*expired.events, *events], cmd.Done(), messages)
+        proposed = self.expired_adjustments(state, now)
+        return Decision([*expired.events, *proposed, *events], cmd.Done(), messages)
 
     # Types are compared by identity below: ``isinstance`` on a msgspec type goes through the
     # abstract base class machinery, which shows at this rate.

@@ -55,10 +55,21 @@ class Group(msgspec.Struct, array_like=True):
     prepared: list[bytes]
 
 
+class Adjustment(msgspec.Struct, array_like=True, gc=False):
+    """An adjustment that waits for its checker."""
+
+    account: int
+    amount: int
+    reason: str
+    maker: int
+    expires_at: int
+
+
 class Customer(msgspec.Struct, array_like=True, gc=False):
     """All accounts of a customer; ``spent`` is, by currency, a day and what was sent on it.
 
-    Who has never funded a brokerage, nor been issued anything, has none.
+    Who has never funded a brokerage, nor been issued anything, has none; nor are there
+    ``adjustments`` where none was ever proposed.
     """
 
     accounts: dict[int, Account] = {}
@@ -68,6 +79,7 @@ class Customer(msgspec.Struct, array_like=True, gc=False):
     groups: dict[bytes, Group] = {}
     promised: dict[bytes, bytes] = {}
     brokerage: br.Brokerage | None = None
+    adjustments: dict[bytes, Adjustment] | None = None
 
 
 def spent_on(state: Customer, currency: str, day: int) -> int:
@@ -222,6 +234,26 @@ def _switch_set(state: Customer, event: ev.SwitchSet) -> None:
         switches.pop(event.symbol, None)
 
 
+def _adjustment_proposed(state: Customer, event: ev.AdjustmentProposed) -> None:
+    if state.adjustments is None:
+        state.adjustments = {}
+    state.adjustments[event.adjustment] = Adjustment(
+        event.account, event.amount, event.reason, event.maker, event.expires_at
+    )
+
+
+def _adjustment_posted(state: Customer, event: ev.AdjustmentPosted) -> None:
+    _adjustment_ended(state, event)
+    state.accounts[event.account].posted += event.amount
+
+
+def _adjustment_ended(
+    state: Customer, event: ev.AdjustmentPosted | ev.AdjustmentRefused | ev.AdjustmentExpired
+) -> None:
+    assert state.adjustments is not None
+    del state.adjustments[event.adjustment]
+
+
 def _brokerage(state: Customer, customer: int) -> br.Brokerage:
     """The customer's brokerage, which begins with what first happens in it."""
     if state.brokerage is None:
@@ -253,6 +285,10 @@ APPLY: dict[type, Callable[[Customer, Any], None]] = {
     ev.BrokerageWithdrawn: _brokerage_withdrawn,
     ev.AssetIssued: _asset_issued,
     ev.SwitchSet: _switch_set,
+    ev.AdjustmentProposed: _adjustment_proposed,
+    ev.AdjustmentPosted: _adjustment_posted,
+    ev.AdjustmentRefused: _adjustment_ended,
+    ev.AdjustmentExpired: _adjustment_ended,
 }
 """How each event changes the state."""
 
@@ -261,9 +297,9 @@ def postings(event: ev.Event) -> tuple[Posting, ...]:
     """Double entry: what ``event`` moves, summing to zero for each asset.
 
     Ledger accounts are customers' accounts by number, and in each partition the house's
-    ``bonus``, ``fees`` and ``fx`` and the money on its way, ``transit``. A customer's brokerage
-    goes by the customer's number; its counterparts are ``brokerage``, ``clearing``, ``issued`` and
-    ``trading fees``.
+    ``bonus``, ``fees``, ``fx`` and ``adjustments`` and the money on its way, ``transit``. A
+    customer's brokerage goes by the customer's number; its counterparts are ``brokerage``,
+    ``clearing``, ``issued`` and ``trading fees``.
     """
     if type(event) in _BROKERAGE:
         return tuple(Posting(*posting) for posting in _own_brokerage(event)) + tuple(
@@ -282,6 +318,11 @@ def postings(event: ev.Event) -> tuple[Posting, ...]:
         case ev.BonusCredited():
             return (
                 Posting("bonus", event.currency, -event.amount),
+                Posting(str(event.account), event.currency, event.amount),
+            )
+        case ev.AdjustmentPosted():
+            return (
+                Posting("adjustments", event.currency, -event.amount),
                 Posting(str(event.account), event.currency, event.amount),
             )
         case _:
@@ -309,7 +350,7 @@ def house_postings(event: ev.Event) -> tuple[tuple[str, str, int], ...]:
     )
 
 
-_MOVING = frozenset({ev.TransferReturned, ev.BonusCredited})
+_MOVING = frozenset({ev.TransferReturned, ev.BonusCredited, ev.AdjustmentPosted})
 _BROKERAGE = frozenset(
     {
         ev.OrdersWorked,

@@ -1,5 +1,11 @@
 """What customers read of their accounts: the projection that writes it and the queries."""
 
+from persistence.accounts.adjustments import (
+    AdjustmentRow,
+    adjustment,
+    adjustments,
+    pending_adjustments,
+)
 from persistence.accounts.projection import AccountsProjection
 from persistence.accounts.queries import (
     CursorInvalid,
@@ -14,12 +20,16 @@ from persistence.accounts.queries import (
 
 __all__ = [
     "AccountsProjection",
+    "AdjustmentRow",
     "CursorInvalid",
     "HistoryFilter",
     "HistoryPage",
     "TransferRow",
     "account_currencies",
+    "adjustment",
+    "adjustments",
     "has_accounts",
     "history",
+    "pending_adjustments",
     "transfer",
 ]

@@ -17,6 +17,7 @@ from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.numbers import customer_of
+from persistence.accounts.adjustments import ADJUSTMENTS, adjustment_statements
 from persistence.database import Pool
 from persistence.journal import Statement, to_datetime, to_microseconds
 
@@ -25,6 +26,7 @@ KIND_BONUS: Final = 2
 KIND_HOLD: Final = 3
 KIND_FUNDING: Final = 4
 KIND_WITHDRAWAL: Final = 5
+KIND_ADJUSTMENT: Final = 6
 
 _REPLY: Final = msgspec.msgpack.Decoder(cmd.Reply)
 _PENDING: Final = int(TransferStatus.PENDING)
@@ -64,13 +66,14 @@ SELECT id, 2, 2, NULL, account, NULL, account / 10000, amount, 0, currency, amou
 FROM fence, unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::text[])
     AS t (id, account, amount, currency)"""
 
-_BROKERAGE: Final = f"""{_INSERT}
+_OTHER_SIDE: Final = f"""{_INSERT}
 SELECT id, kind, 2, source, destination, source / 10000, destination / 10000, amount, 0, currency,
     amount, currency, NULL, reference, fingerprint, '', $1, $1, $2, $3
 FROM fence, unnest(
     $4::uuid[], $5::smallint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[],
     $11::bytea[])
     AS t (id, kind, source, destination, amount, currency, reference, fingerprint)"""
+"""What has no account on its other side: the customer's own brokerage, or the house."""
 
 _COMPLETE: Final = """
 UPDATE transfers SET status = 2, completed_at = $2
@@ -140,6 +143,7 @@ class _Transfers:
         self.arrived: list[bytes] = []
         self.returned: dict[bytes, str] = {}
         self.brokerage: list[ev.BrokerageFunded | ev.BrokerageWithdrawn] = []
+        self.adjusted: list[ev.AdjustmentPosted] = []
 
     def send(self, event: ev.TransferSent) -> None:
         """Note a new transfer."""
@@ -166,6 +170,8 @@ class _Transfers:
             yield self._bonuses(at, stream, seq)
         if self.brokerage:
             yield self._brokerage(at, stream, seq)
+        if self.adjusted:
+            yield self._adjustments(at, stream, seq)
         if arrived:
             yield Statement(_COMPLETE, (list(map(UUID, arrived)), at))
         back = {transfer: reason for transfer, reason in returned.items() if transfer not in sent}
@@ -228,7 +234,7 @@ class _Transfers:
     def _brokerage(self, at: Any, stream: str, seq: int) -> Statement:
         moved = [(event, type(event) is ev.BrokerageFunded) for event in self.brokerage]
         return Statement(
-            _BROKERAGE,
+            _OTHER_SIDE,
             (
                 at,
                 stream,
@@ -241,6 +247,25 @@ class _Transfers:
                 [event.currency for event, _ in moved],
                 ["To the brokerage" if funds else "From the brokerage" for _, funds in moved],
                 [event.fingerprint for event, _ in moved],
+            ),
+        )
+
+    def _adjustments(self, at: Any, stream: str, seq: int) -> Statement:
+        events = self.adjusted
+        return Statement(
+            _OTHER_SIDE,
+            (
+                at,
+                stream,
+                seq,
+                [UUID(event.adjustment) for event in events],
+                [KIND_ADJUSTMENT] * len(events),
+                [event.account if event.amount < 0 else None for event in events],
+                [event.account if event.amount > 0 else None for event in events],
+                [abs(event.amount) for event in events],
+                [event.currency for event in events],
+                [event.reason for event in events],
+                [b""] * len(events),
             ),
         )
 
@@ -261,7 +286,8 @@ class AccountsProjection:
             if row["reply"] is not None:
                 found[command_id] = (fingerprint, _REPLY.decode(row["reply"]))
             elif command_id not in found:
-                # What opened a customer, funded a brokerage or withdrew from it is in ``commands``.
+                # What opened a customer, moved to or from a brokerage, or was proposed as an
+                # adjustment is in ``commands``.
                 found[command_id] = (fingerprint, _receipt(row))
         return found
 
@@ -297,6 +323,10 @@ class AccountsProjection:
                 transfers.bonuses.append(event)
             elif kind is ev.BrokerageFunded or kind is ev.BrokerageWithdrawn:
                 transfers.brokerage.append(event)
+            elif kind in ADJUSTMENTS:
+                others.setdefault(ev.AdjustmentProposed, []).append(event)
+                if kind is ev.AdjustmentPosted:
+                    transfers.adjusted.append(event)
             elif kind is ev.HoldReserved:
                 others.setdefault(kind, []).append((key, event))
             else:
@@ -338,6 +368,8 @@ class AccountsProjection:
         if changed:
             yield Statement(_STATUSES, (list(changed), list(map(int, changed.values())), at))
         yield from self._hold_statements(others)
+        if ev.AdjustmentProposed in others:
+            yield from adjustment_statements(others[ev.AdjustmentProposed], at)
 
     def _hold_statements(self, others: dict[type, list[Any]]) -> Iterable[Statement]:
         """Holds made and ended; one made and ended in the same turn is only ever inserted."""

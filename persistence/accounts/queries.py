@@ -13,6 +13,7 @@ import msgspec
 
 from domain.accounts.commands import TransferStatus
 from persistence.accounts.projection import (
+    KIND_ADJUSTMENT,
     KIND_BONUS,
     KIND_FUNDING,
     KIND_HOLD,
@@ -31,6 +32,7 @@ _KINDS: Final = {
     KIND_HOLD: "hold",
     KIND_FUNDING: "funding",
     KIND_WITHDRAWAL: "withdrawal",
+    KIND_ADJUSTMENT: "adjustment",
 }
 
 
@@ -62,7 +64,7 @@ class TransferRow(msgspec.Struct, frozen=True):
     """One transfer as stored.
 
     ``source`` is ``None`` when the house paid, and of what came from the brokerage;
-    ``destination`` of what went there.
+    ``destination`` of what went there, and of an adjustment that took something away.
     """
 
     id: bytes

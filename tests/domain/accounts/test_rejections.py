@@ -388,6 +388,13 @@ ELSEWHERE = {
     Code.QUOTE_INVALID: "reading quotes",
     Code.LINKED_FAILED: "linked groups",
     Code.ASSET_INVALID: "brokerages",
+    Code.REASON_MISSING: "adjustments",
+    Code.ADJUSTMENT_UNKNOWN: "adjustments",
+    Code.ADJUSTMENT_OWN: "adjustments",
+    Code.ADJUSTMENT_MAKER: "adjustments",
+    Code.ADJUSTMENT_CHANGED: "adjustments",
+    Code.ADJUSTMENT_EXPIRED: "adjustments",
+    Code.TOO_MANY_ADJUSTMENTS: "adjustments",
 }
 
 
