@@ -6,7 +6,8 @@ import msgspec
 import typer
 
 from cluster.cli.main import Json, settings, show
-from persistence.trading.projector import Position, positions, start_over
+from persistence.following import Position
+from persistence.trading.projector import CURSOR, start_over
 
 app = typer.Typer(help="How far trading history is, and making it anew from the journal.")
 
@@ -28,7 +29,7 @@ def show_positions(as_json: Json = False) -> None:
     """Show how far each stream of the journal has been read."""
     from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
 
-    _show(ask(settings(), positions), as_json)
+    _show(ask(settings(), CURSOR.positions), as_json)
 
 
 @app.command()
@@ -38,4 +39,4 @@ def rebuild(as_json: Json = False) -> None:
 
     chosen = settings()
     ask(chosen, start_over)
-    _show(ask(chosen, positions), as_json)
+    _show(ask(chosen, CURSOR.positions), as_json)
