@@ -56,6 +56,7 @@ JOBS: Final[Mapping[str, Job]] = {
     "finish_openings": identity.finish_openings,
     "purge": identity.purge,
     "refresh_rates": refresh_rates,
+    "send_resets": identity.send_resets,
 }
 
 

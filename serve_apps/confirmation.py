@@ -3,13 +3,16 @@
 Whoever is about to do something dangerous for a user calls ``demand`` with the intent. Users
 without a second factor pass at no cost. For the others a confirmation is begun and named in the
 refusal ``confirmation_required``; once its code was given (``confirm``), the same request is made
-again with its id and passes (``consume``), once. May use Postgres.
+again with its id and passes (``consume``), once. A code may also come with the request at once.
+May use Postgres.
 """
 
 from __future__ import annotations
 
 import secrets
 from typing import Final, cast
+
+import msgspec
 
 from domain.accounts.commands import Transfer
 from domain.accounts.numbers import customer_of
@@ -27,24 +30,58 @@ from domain.identity.rules import IdentityCode
 from persistence import identity as store
 from persistence.database import Connection
 from serve_apps.identity.codes import check_code
+from serve_apps.identity.telling import Client
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
-__all__ = ["Confirmation", "Intent", "begin", "confirm", "consume", "demand", "for_payment"]
+__all__ = [
+    "Confirmation",
+    "Intent",
+    "Proof",
+    "begin",
+    "confirm",
+    "consume",
+    "demand",
+    "for_payment",
+    "payment",
+    "required",
+]
 
 KEPT_MAX: Final = 20
 """So many confirmations of one user are kept; a new one displaces the oldest."""
 
 
+class Proof(msgspec.Struct, frozen=True):
+    """What somebody brings along: a code at once, or the id of a confirmation that has one."""
+
+    code: str = ""
+    confirmation: str = ""
+
+
 async def demand(
-    services: Services, principal: Principal, intent: Intent, confirmation_id: str, use: bytes = b""
+    services: Services,
+    principal: Principal,
+    intent: Intent,
+    proof: Proof,
+    client: Client,
+    *,
+    use: bytes = b"",
 ) -> Rejection | None:
     """Whether the intent may be carried out now; ``use`` as in ``consume``."""
     if not principal.second_factor:
         return None
-    if confirmation_id:
-        return await consume(services, principal, confirmation_id, intent, use=use)
-    return required(await begin(services, principal, intent))
+    if proof.confirmation:
+        id_ = proof.confirmation
+    else:
+        begun = await begin(services, principal, intent)
+        if not proof.code:
+            return required(begun)
+        id_ = begun.id.hex()
+    if proof.code:
+        refused = await confirm(services, principal, id_, proof.code, client)
+        if refused is not None:
+            return refused
+    return await consume(services, principal, id_, intent, use=use)
 
 
 def required(confirmation: Confirmation) -> Rejection:
@@ -74,7 +111,7 @@ async def begin(services: Services, principal: Principal, intent: Intent) -> Con
 
 
 async def confirm(
-    services: Services, principal: Principal, confirmation_id: str, code: str
+    services: Services, principal: Principal, confirmation_id: str, code: str, client: Client
 ) -> Rejection | None:
     """Give the code, of the moment or for recovery. Five wrong ones lock the confirmation."""
     id_, pool = _read_id(confirmation_id), services.pool
@@ -85,7 +122,7 @@ async def confirm(
     # Counted as wrong before it is looked at, so that many at once cannot slip through.
     if not await store.try_confirmation(pool, id_, FAILURES_MAX):
         return Rejection(IdentityCode.CONFIRMATION_LOCKED)
-    refused = await check_code(services, principal.user, code)
+    refused = await check_code(services, principal.user, code, client)
     if refused is None:
         await store.settle_confirmation(pool, id_, services.now())
     elif refused.code != IdentityCode.CODE_INVALID:
@@ -137,16 +174,15 @@ def payment(transfer: Transfer, currency: str) -> Intent:
 
 
 async def for_payment(
-    services: Services, principal: Principal, transfer: Transfer, confirmation_id: str
+    services: Services, principal: Principal, transfer: Transfer, proof: Proof, client: Client
 ) -> Rejection | None:
     """Whether a transfer may be sent: to somebody who was never paid before, only confirmed."""
     if not principal.second_factor or customer_of(transfer.destination) == principal.user:
         return None
     if not await store.unpaid(services.pool, principal.user, [transfer.destination]):
         return None
-    currency = services.directory.known(transfer.source) or ""
-    intent = payment(transfer, currency)
-    return await demand(services, principal, intent, confirmation_id, transfer.id)
+    intent = payment(transfer, services.directory.known(transfer.source) or "")
+    return await demand(services, principal, intent, proof, client, use=transfer.id)
 
 
 def _read_id(text: str) -> bytes:

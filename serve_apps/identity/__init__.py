@@ -4,10 +4,10 @@ The use cases that pages and API share.
 """
 
 from serve_apps.identity.entry import (
-    Client,
     LoggedIn,
-    api_token,
+    check_own_password,
     client_of,
+    complete,
     finish_openings,
     login,
     logout,
@@ -18,12 +18,17 @@ from serve_apps.identity.entry import (
     rename,
     signup,
 )
+from serve_apps.identity.links import ask_reset, ask_verification, reset, send_resets, verify
+from serve_apps.identity.telling import Client
 
 __all__ = [
     "Client",
     "LoggedIn",
-    "api_token",
+    "ask_reset",
+    "ask_verification",
+    "check_own_password",
     "client_of",
+    "complete",
     "finish_openings",
     "login",
     "logout",
@@ -32,5 +37,8 @@ __all__ = [
     "payee_names",
     "purge",
     "rename",
+    "reset",
+    "send_resets",
     "signup",
+    "verify",
 ]

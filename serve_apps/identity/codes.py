@@ -29,7 +29,10 @@ from domain.identity.secondfactor import (
     show_recovery_code,
     steps_at,
 )
+from domain.notifications import Kind
 from persistence import identity as store
+from persistence.notifications import notify
+from serve_apps.identity.telling import Client, tell, transaction, where
 from serve_apps.services import Services
 
 ISSUER: Final = "Kontor"
@@ -42,29 +45,47 @@ class Enrolment(msgspec.Struct, frozen=True):
     uri: str
 
 
-async def check_code(services: Services, user: int, text: str) -> Rejection | None:
+async def check_code(services: Services, user: int, text: str, client: Client) -> Rejection | None:
     """Let a code of the moment, or for recovery, count; each counts once.
 
-    Wrong ones are slowed for this user wherever they are given.
+    Wrong ones are slowed for this user wherever they are given, and the user is told of the first
+    that has to wait: somebody has the password, or a session.
     """
     wait_s = await store.count_attempt(
         services.pool, [("code", str(user), CODE_BACK_OFF)], services.now()
     )
     if wait_s:
+        await _tell_locked(services, user, client)
         return Rejection(IdentityCode.TOO_MANY_ATTEMPTS, {"retry_after": str(wait_s)})
-    if not await _counts(services, user, text):
+    recovery = read_recovery_code(text)
+    if recovery is not None:
+        right = await _use_recovery(services, user, recovery, client)
+    else:
+        right = await _use_step(services, user, text)
+    if not right:
         return Rejection(IdentityCode.CODE_INVALID, {"field": "code"})
     await store.forgive(services.pool, "code", str(user))
     return None
 
 
-async def _counts(services: Services, user: int, text: str) -> bool:
-    recovery = read_recovery_code(text)
-    if recovery is not None:
-        digest = recovery_hash(services, user, recovery)
-        return (
-            await store.use_recovery_code(services.pool, user, digest, services.now()) is not None
-        )
+async def _tell_locked(services: Services, user: int, client: Client) -> None:
+    """Tell the user, once a day."""
+    async with transaction(services) as connection:
+        kind, day = Kind.SECOND_FACTOR_LOCKED, f"{services.now():%Y-%m-%d}"
+        await notify(connection, user, kind, where(services, client), key=f"{kind}:{day}")
+
+
+async def _use_recovery(services: Services, user: int, code: str, client: Client) -> bool:
+    digest = recovery_hash(services, user, code)
+    async with transaction(services) as connection:
+        left = await store.use_recovery_code(connection, user, digest, services.now())
+        if left is None:
+            return False
+        await tell(connection, services, user, Kind.RECOVERY_CODE_USED, client, left=str(left))
+    return True
+
+
+async def _use_step(services: Services, user: int, text: str) -> bool:
     factor = await store.second_factor(services.pool, user)
     if factor is None or factor.confirmed_at is None:
         return False

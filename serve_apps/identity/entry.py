@@ -1,4 +1,4 @@
-"""Sign-up, login and logout: the use cases that pages and API share.
+"""Sign-up, login with one or two factors, and logout.
 
 May use Postgres, the password threads, and the accounts' entities to open a new customer's.
 """
@@ -29,7 +29,13 @@ from domain.identity.rules import (
     check_sign_up,
     email_key,
 )
+from domain.identity.secondfactor import TICKET_FAILURES_MAX, TICKET_S
+from domain.notifications import Kind
 from persistence import identity as store
+from persistence.notifications import notify
+from serve_apps.identity.codes import check_code
+from serve_apps.identity.links import send_verification
+from serve_apps.identity.telling import Client, Who, tell, transaction
 from serve_apps.security import Busy
 from serve_apps.services import Services
 from serve_apps.sessions import TOKEN_PREFIX, Principal, new_token, token_hash
@@ -41,13 +47,6 @@ USER_MAX: Final = 9_999_999_999
 DRAWS_MAX: Final = 20
 SWEEP_AGE: Final = timedelta(seconds=10)
 SWEEP_MAX: Final = 100
-
-
-class Client(msgspec.Struct, frozen=True):
-    """Where a request comes from; ``ip`` is empty when that cannot be known."""
-
-    ip: str = ""
-    user_agent: str = ""
 
 
 class LoggedIn(msgspec.Struct, frozen=True):
@@ -63,8 +62,12 @@ class LoggedIn(msgspec.Struct, frozen=True):
 
 def client_of(request: HTTPConnection) -> Client:
     """The client's address, as the application's front has found it, and browser."""
-    agent = request.headers.get("user-agent", "")[:200]
-    return Client(request.client.host if request.client else "", agent)
+    return Client(
+        request.client.host if request.client else "",
+        request.headers.get("user-agent", "")[:200],
+        "api" if request.url.path.startswith("/api/") else "page",
+        request.headers.get("x-request-id", "")[:64],
+    )
 
 
 async def signup(
@@ -78,6 +81,9 @@ async def signup(
     form = check_sign_up(email, name, password)
     if isinstance(form, Rejection):
         return form
+    refused = await services.gate.admit("sign_up", client.ip, email_key(form.email))
+    if refused is not None:
+        return refused
     try:
         return await _signup(services, form, client, api)
     except Busy:
@@ -97,7 +103,7 @@ async def _signup(
             await open_customer(services, user)
             row = await store.user_by_id(services.pool, user)
             assert row is not None
-            return await _start(services, row, client, api)
+            return await _start(services, row, client, api, known=True)
     refused = await _attempt(services, form.email, client)
     if refused is not None:
         return refused
@@ -111,37 +117,93 @@ async def _signup(
 async def _add_user(services: Services, form: SignUp, password_hash: str) -> int:
     for _ in range(DRAWS_MAX):
         user = USER_MIN + secrets.randbelow(USER_MAX - USER_MIN + 1)
-        if await store.add_user(
-            services.pool, user=user, email=form.email, name=form.name,
-            password_hash=password_hash, now=services.now(),
-        ):  # fmt: skip
-            return user
+        async with transaction(services) as connection:
+            if await store.add_user(
+                connection, user=user, email=form.email, name=form.name,
+                password_hash=password_hash, now=services.now(),
+            ):  # fmt: skip
+                values = {"name": form.name}
+                await notify(connection, user, Kind.WELCOME, values, key="welcome")
+                person = Who(user, form.email)
+                await send_verification(connection, services, person, form.name)
+                return user
     raise RuntimeError("no free customer number was drawn")
 
 
 async def login(
-    services: Services, email: str, password: str, client: Client, *, api: bool = False
+    services: Services,
+    email: str,
+    password: str,
+    client: Client,
+    *,
+    code: str = "",
+    api: bool = False,
 ) -> LoggedIn | Rejection:
-    """Check e-mail address and password, and start a session.
+    """Check e-mail address and password, and the code if there is a second factor.
 
-    The answer and the time it takes do not tell whether the address is known.
+    Without a code the refusal ``second_factor_required`` has a ticket for ``complete``. What is
+    answered and the time it takes do not tell whether the address is known.
     """
-    refused = await _attempt(services, email, client)
+    refused = await services.gate.admit("login", client.ip, email_key(email))
+    refused = refused or await _attempt(services, email, client)
     if refused is not None:
         return refused
     known = check_email(email)
     row = await store.user_by_email(services.pool, known) if known else None
     try:
         matches = await services.passwords.verify(row.password_hash if row else None, password)
+        if not matches or row is None:
+            return Rejection(IdentityCode.CREDENTIALS_INVALID)
+        if services.passwords.outdated(row.password_hash):
+            renewed = await services.passwords.hash(password)
+            await store.replace_password_hash(services.pool, row.id, row.password_hash, renewed)
     except Busy:
         await _take_back(services, email, client)
         return Rejection(IdentityCode.BUSY)
-    if not matches or row is None:
-        return Rejection(IdentityCode.CREDENTIALS_INVALID)
-    if services.passwords.outdated(row.password_hash):
-        renewed = await services.passwords.hash(password)
-        await store.replace_password_hash(services.pool, row.id, row.password_hash, renewed)
-    return await _welcome(services, row, client, api)
+    return await _welcome(services, row, client, api, code)
+
+
+async def complete(
+    services: Services, ticket: str, code: str, client: Client, *, api: bool = False
+) -> LoggedIn | Rejection:
+    """Complete a login with a code; five wrong ones end it, and it starts with the password."""
+    digest = token_hash(ticket)
+    found = await store.try_token(
+        services.pool, digest, "login", TICKET_FAILURES_MAX, services.now()
+    )
+    if found is None:
+        return Rejection(IdentityCode.TICKET_INVALID)
+    refused = await check_code(services, found.user, code, client)
+    if refused is not None:
+        if refused.code != IdentityCode.CODE_INVALID:
+            await store.untry_token(services.pool, digest)
+        return refused
+    async with transaction(services) as connection:
+        used = await store.use_token(connection, digest, "login", services.now())
+    row = await store.user_by_id(services.pool, found.user)
+    if used is None or row is None or row.closed_at is not None:
+        return Rejection(IdentityCode.TICKET_INVALID)
+    return await _start(services, row, client, api)
+
+
+async def check_own_password(
+    services: Services, principal: Principal, password: str, client: Client
+) -> store.UserRow | Rejection:
+    """Check the present password of somebody who is logged in; slowed as at the login."""
+    refused = await _attempt(services, principal.email, client)
+    if refused is not None:
+        return refused
+    row = await store.user_by_id(services.pool, principal.user)
+    assert row is not None
+    try:
+        matches = await services.passwords.verify(row.password_hash, password)
+    except Busy:
+        await _take_back(services, principal.email, client)
+        return Rejection(IdentityCode.BUSY)
+    if not matches:
+        return Rejection(IdentityCode.PASSWORD_WRONG, {"field": "password"})
+    await _forgive(services, row.email, client)
+    return row
 
 
 async def logout(services: Services, principal: Principal) -> None:
@@ -157,13 +219,6 @@ async def rename(services: Services, principal: Principal, name: str) -> str | R
     await store.rename_user(services.pool, principal.user, checked)
     await services.sessions.changed(principal.user)
     return checked
-
-
-async def api_token(services: Services, principal: Principal, client: Client) -> LoggedIn:
-    """A new API token for a user who is logged in; shown once."""
-    row = await store.user_by_id(services.pool, principal.user)
-    assert row is not None
-    return await _start(services, row, client, api=True)
 
 
 async def payee_name(services: Services, account: int) -> str | None:
@@ -233,18 +288,50 @@ async def _take_back(services: Services, email: str, client: Client) -> None:
         await store.uncount(services.pool, kind, key)
 
 
-async def _welcome(services: Services, row: store.UserRow, client: Client, api: bool) -> LoggedIn:
-    for kind, key, _rule in _rules(row.email, client):
+async def _forgive(services: Services, email: str, client: Client) -> None:
+    for kind, key, _rule in _rules(email, client):
         if kind == "account":
             await store.forgive(services.pool, kind, key)
         else:
             await store.uncount(services.pool, kind, key)
+
+
+async def _welcome(
+    services: Services, row: store.UserRow, client: Client, api: bool, code: str = ""
+) -> LoggedIn | Rejection:
+    """Go on with somebody whose password is right."""
+    await _forgive(services, row.email, client)
     if row.opened_at is None:
         await open_customer(services, row.id)
+    if row.second_factor:
+        if not code:
+            return await _ticket(services, row)
+        refused = await check_code(services, row.id, code, client)
+        if refused is not None:
+            return refused
     return await _start(services, row, client, api)
 
 
-async def _start(services: Services, row: store.UserRow, client: Client, api: bool) -> LoggedIn:
+async def _ticket(services: Services, row: store.UserRow) -> Rejection:
+    ticket, now = new_token(), services.now()
+    async with transaction(services) as connection:
+        await store.add_token(
+            connection,
+            token_hash=token_hash(ticket),
+            purpose="login",
+            user=row.id,
+            email="",
+            now=now,
+            expires_at=now + timedelta(seconds=TICKET_S),
+        )
+    fields = {"ticket": ticket, "expires_in": str(TICKET_S)}
+    return Rejection(IdentityCode.SECOND_FACTOR_REQUIRED, fields)
+
+
+async def _start(
+    services: Services, row: store.UserRow, client: Client, api: bool, *, known: bool = False
+) -> LoggedIn:
+    """A new session; the user is told unless this program was seen at this address before."""
     config, now = services.config, services.now()
     token = new_token(TOKEN_PREFIX if api else "")
     lasts = timedelta(seconds=config.token_max_s if api else config.session_max_s)
@@ -259,5 +346,10 @@ async def _start(services: Services, row: store.UserRow, client: Client, api: bo
         ip=client.ip,
         user_agent=client.user_agent,
     )
-    number = await services.sessions.start(session)
+    async with transaction(services) as connection:
+        if not known:
+            known = await store.was_here(connection, row.id, client.ip, client.user_agent)
+        number = await store.add_session(connection, session)
+        if not known:
+            await tell(connection, services, row.id, Kind.LOGIN_NEW_DEVICE, client)
     return LoggedIn(row.id, row.name, row.email, token, number, session.expires_at)

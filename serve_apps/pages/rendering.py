@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.money import CURRENCIES, RATE_SCALE, format_amount
+from serve_apps.identity.devices import browser_name
 from serve_apps.pages.exchange import figures
 from serve_apps.problems import sentence
 
@@ -99,21 +100,6 @@ def rate_digits(rate: int) -> str:
     whole, fraction = divmod(rate * 1_000_000 // RATE_SCALE, 1_000_000)
     digits = f"{fraction:06d}".rstrip("0").ljust(4, "0")
     return f"{whole}.{digits}"
-
-
-def browser_name(agent: str) -> str:
-    """A browser and system that people recognise, from a User-Agent header."""
-    browsers = (
-        ("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"),
-        ("Safari/", "Safari"), ("curl/", "curl"), ("python", "a Python program"),
-    )  # fmt: skip
-    systems = (
-        ("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows"),
-        ("Mac OS", "macOS"), ("Linux", "Linux"),
-    )  # fmt: skip
-    browser = next((name for mark, name in browsers if mark in agent), "")
-    system = next((name for mark, name in systems if mark in agent), "")
-    return " on ".join(filter(None, (browser, system))) or "Unknown browser"
 
 
 @functools.cache
