@@ -41,12 +41,14 @@ class Kind(StrEnum):
 
     WELCOME = "welcome"
     EMAIL_VERIFY = "email_verify"
+    EMAIL_CHANGE = "email_change"
     EMAIL_CHANGED = "email_changed"
     PASSWORD_RESET = "password_reset"
     PASSWORD_CHANGED = "password_changed"
     SECOND_FACTOR_ON = "second_factor_on"
     SECOND_FACTOR_OFF = "second_factor_off"
     SECOND_FACTOR_LOCKED = "second_factor_locked"
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
     LOGIN_NEW_DEVICE = "login_new_device"
     ROLE_GIVEN = "role_given"
@@ -114,6 +116,11 @@ KINDS: Final[Mapping[Kind, Rule]] = MappingProxyType(
             {"name": "Ann Example"},
             {"link": "https://kontor.example/verify?token=abc"},
         ),
+        Kind.EMAIL_CHANGE: _letter(
+            "Confirm a new e-mail address",
+            {"name": "Ann Example"},
+            {"link": "https://kontor.example/verify?token=abc"},
+        ),
         Kind.EMAIL_CHANGED: _security(
             "E-mail address changed", {**_WHERE, "email": "a***@b.example"}
         ),
@@ -126,6 +133,7 @@ KINDS: Final[Mapping[Kind, Rule]] = MappingProxyType(
         Kind.SECOND_FACTOR_ON: _security("Second factor switched on", _WHERE),
         Kind.SECOND_FACTOR_OFF: _security("Second factor switched off", _WHERE),
         Kind.SECOND_FACTOR_LOCKED: _security("Second factor locked", _WHERE),
+        Kind.RECOVERY_CODES_RENEWED: _security("Recovery codes renewed", _WHERE),
         Kind.RECOVERY_CODE_USED: _security("Recovery code used", {**_WHERE, "left": "7"}),
         Kind.LOGIN_NEW_DEVICE: _security("Login from a new device", _WHERE),
         Kind.ROLE_GIVEN: _security("Role given", {"role": "support", "at": _WHEN}),
