@@ -29,6 +29,7 @@ class ResetRequest(msgspec.Struct, frozen=True):
 
     email: str
     ip: str
+    user_agent: str
 
 
 async def add_token(
@@ -102,17 +103,20 @@ async def untry_token(database: Database, token_hash: bytes) -> None:
     )
 
 
-async def ask_for_reset(database: Database, email: str, ip: str, now: datetime) -> None:
+async def ask_for_reset(
+    database: Database, email: str, ip: str, user_agent: str, now: datetime
+) -> None:
     """Take a request down, whether the address is known or not."""
     await database.execute(
-        "insert into reset_requests (email, ip, at) values ($1, $2, $3)", email, ip, now
-    )
+        "insert into reset_requests (email, ip, user_agent, at) values ($1, $2, $3, $4)",
+        email, ip, user_agent, now,
+    )  # fmt: skip
 
 
 async def take_reset(connection: Connection) -> ResetRequest | None:
     """The oldest request that nobody else works on, forgotten if the transaction commits."""
     row = await connection.fetchrow(
         "delete from reset_requests where id = (select id from reset_requests order by id"
-        " for update skip locked limit 1) returning email, ip"
+        " for update skip locked limit 1) returning email, ip, user_agent"
     )
     return None if row is None else ResetRequest(*row)

@@ -53,16 +53,14 @@ async def add_user(
     ``False`` when the number is taken (draw another one); raises ``EmailTaken``.
     """
     try:
-        await database.execute(
+        added = await database.fetchval(
             "insert into users (id, email, name, password_hash, created_at)"
-            " values ($1, $2, $3, $4, $5)",
+            " values ($1, $2, $3, $4, $5) on conflict (id) do nothing returning true",
             user, email, name, password_hash, now,
         )  # fmt: skip
-    except asyncpg.UniqueViolationError as error:
-        if error.constraint_name == "users_email":
-            raise EmailTaken(email) from None
-        return False
-    return True
+    except asyncpg.UniqueViolationError:
+        raise EmailTaken(email) from None
+    return added is not None
 
 
 async def user_by_email(database: Database, email: str) -> UserRow | None:

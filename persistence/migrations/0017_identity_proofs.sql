@@ -49,10 +49,11 @@ create index identity_tokens_expires on identity_tokens (expires_at);
 -- Who wants to set a new password: taken down at once for every address, known or not, and looked
 -- at afterwards, so that the answer tells nothing.
 create table reset_requests (
-    id    bigint      generated always as identity primary key,
-    email text        not null check (length(email) <= 254),
-    ip    text        not null,
-    at    timestamptz not null
+    id         bigint      generated always as identity primary key,
+    email      text        not null check (length(email) <= 254),
+    ip         text        not null,
+    user_agent text        not null,
+    at         timestamptz not null
 );
 
 -- A code given for one intent, by its digest: a changed amount or payee is another intent.
