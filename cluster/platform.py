@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster import addresses, assets, controlstore, logs, runtime
+from cluster import addresses, assets, controlstore, logs, runtime, split
 from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -156,6 +156,7 @@ class Platform:
             via_header=via_header(secret_key(settings, self.data)),
         )
         runtime.apply(variables)
+        split.put_before_haproxy(self.folder, settings.forwarded_hops)
         dashboard_port = self._ports.chosen_or_free(
             settings.dashboard_port, DASHBOARD_PORT, settings.dashboard_host, "DASHBOARD_PORT"
         )
@@ -397,6 +398,7 @@ def app_config(
     from actors.rates import RateSettings
     from domain.money import parse_amount
     from serve_apps.exchange.limits import LimitSettings
+    from serve_apps.gateway.limits import RequestLimits
     from serve_apps.services import AppConfig
 
     key = secret_key(settings, data)
@@ -419,6 +421,10 @@ def app_config(
             settings.exchange_requests_1m,
             settings.exchange_orders_10s,
             settings.exchange_orders_1d,
+            settings.exchange_key_weight_1m,
+        ),
+        request_limits=RequestLimits(
+            **settings.limits.model_dump(), strategy=settings.limit_strategy
         ),
         bonus_currency=settings.bonus_currency,
         bonus_amount=parse_amount(settings.bonus_amount, settings.bonus_currency),

@@ -99,7 +99,7 @@ def node(
     ] = None,
 ) -> None:
     """Make this machine a node of a Ray cluster, with the flags that Kontor needs."""
-    from cluster import logs
+    from cluster import logs, split
     from cluster.platform import DASHBOARD_PORT, METRICS_PORT
     from serve_apps.gateway.front import via_header
 
@@ -107,6 +107,7 @@ def node(
     folder = chosen.data_dir.resolve()
     runtime.apply(runtime.CLUSTER_FLAGS)
     runtime.apply({logs.FOLDER_VARIABLE: str(folder / "log")})
+    split.put_before_haproxy(folder, chosen.forwarded_hops)
     if chosen.secret_key is not None:
         key = chosen.secret_key.get_secret_value().encode()
         runtime.apply(runtime.address_header(via_header(key)))
