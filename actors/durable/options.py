@@ -37,7 +37,7 @@ class Projection(Protocol):
 class Options(msgspec.Struct, frozen=True):
     """Bounds of a partition: in seconds, items, entities.
 
-    A checkpoint is due after ``checkpoint_interval_s``, but not before 20 times as long as the
+    A checkpoint is due after ``checkpoint_interval_s``, but not before 30 times as long as the
     last one took, unless ``checkpoint_interval_max_s`` or ``checkpoint_events_max`` are over.
     ``leave_timeout_s`` is how long customers of slots that are to move may have to wait for what
     is on its way before the move is given up for now; ``unsettled_max`` how many messages may

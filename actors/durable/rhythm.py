@@ -7,11 +7,11 @@ from typing import Final
 from actors.durable.options import Options
 
 _FRESH_S: Final = 1.0
-_REST: Final = 20
+_REST: Final = 30
 
 
 class Rhythm:
-    """Often enough that a recovery is short, and seldom enough that it is a twentieth of the work.
+    """Often enough that a recovery is short, and seldom enough that it is a small part of the work.
 
     Times are in seconds of one clock.
     """
