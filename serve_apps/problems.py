@@ -14,6 +14,7 @@ import msgspec
 from domain.accounts.codes import Code
 from domain.accounts.trading import OrderCode
 from domain.durable import Rejection
+from domain.identity.permissions import RoleCode
 from domain.identity.rules import IdentityCode
 from domain.trading.rules import BookCode
 
@@ -70,6 +71,14 @@ STATUS: Final[dict[str, int]] = {
     IdentityCode.ROLES_HELD: 409,
     IdentityCode.UNAUTHENTICATED: 401,
     IdentityCode.FORM_EXPIRED: 403,
+    # Roles
+    RoleCode.ROLE_UNKNOWN: 422,
+    RoleCode.USER_UNKNOWN: 404,
+    RoleCode.ROLE_OWN: 409,
+    RoleCode.ROLE_HELD: 409,
+    RoleCode.ROLE_NOT_HELD: 409,
+    RoleCode.ADMINISTRATOR_EXISTS: 409,
+    RoleCode.LAST_ADMINISTRATOR: 409,
     # Accounts
     Code.ID_REUSED: 422,
     Code.AMOUNT_INVALID: 422,
@@ -210,6 +219,15 @@ SENTENCES: Final[dict[str, str]] = {
     Code.TOO_MANY_HOLDS: "You have as many active holds as one may.",
     Code.LINKED_FAILED: "Another transfer of the same linked group was refused.",
     Code.REASON_MISSING: "Say why.",
+    RoleCode.ROLE_UNKNOWN: "There is no such role to give or take.",
+    RoleCode.USER_UNKNOWN: "Nobody has signed up with this.",
+    RoleCode.ROLE_OWN: "Nobody gives a role to themselves. Ask another administrator.",
+    RoleCode.ROLE_HELD: "They hold the role already.",
+    RoleCode.ROLE_NOT_HELD: "They do not hold the role.",
+    RoleCode.ADMINISTRATOR_EXISTS: "There is an administrator already. Ask them for the role.",
+    RoleCode.LAST_ADMINISTRATOR: (
+        "There would be no administrator left. Give the role to somebody else first."
+    ),
     Code.ADJUSTMENT_UNKNOWN: "This adjustment does not wait for a decision any more.",
     Code.ADJUSTMENT_OWN: "Nobody makes or checks an adjustment of their own accounts.",
     Code.ADJUSTMENT_MAKER: "Who has made an adjustment does not check it.",

@@ -94,6 +94,25 @@ GIVEN: Final = tuple(role for role in ROLES if role not in (CUSTOMER, CONSOLE))
 """The roles that are given to people, beside the customer's that everybody has."""
 
 
+class RoleCode(StrEnum):
+    """Why a role is neither given nor taken, in order of precedence."""
+
+    ROLE_UNKNOWN = "role_unknown"
+    """There is no such role, or it is not one that is given."""
+    USER_UNKNOWN = "user_unknown"
+    """Nobody has signed up with this address or number."""
+    ROLE_OWN = "role_own"
+    """Nobody gives a role to themselves."""
+    ROLE_HELD = "role_held"
+    """They hold the role already."""
+    ROLE_NOT_HELD = "role_not_held"
+    """They do not hold the role."""
+    ADMINISTRATOR_EXISTS = "administrator_exists"
+    """There is an administrator already, who gives the role to others."""
+    LAST_ADMINISTRATOR = "last_administrator"
+    """There would be no administrator left."""
+
+
 @cache
 def granted(roles: frozenset[str]) -> frozenset[Permission]:
     """What somebody with these roles may do; a role that is not known permits nothing."""

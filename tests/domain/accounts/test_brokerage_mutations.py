@@ -202,7 +202,7 @@ MUTATIONS = [
     Mutation(
         "nobody wakes for a switch",
         AccountsMachine,
-        "due",
+        "_due",
         "state.brokerage is not None and state.brokerage.switches",
         "False",
     ),
