@@ -11,7 +11,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
@@ -66,8 +66,10 @@ def decoders(*events: type) -> dict[int, Callable[[bytes], Any]]:
     return {tag_of(event): msgspec.msgpack.Decoder(event).decode for event in events}
 
 
-def events_of(turn: Turn, wanted: Decoders) -> Iterable[tuple[str, Any]]:
-    """Key and event, of those that are wanted; the others are not even decoded.
+def events_of(
+    turn: Turn, wanted: Decoders, keys: Container[str] | None = None
+) -> Iterable[tuple[str, Any]]:
+    """Key and event, of those that are wanted, of some keys or all; others are not even decoded.
 
     An event is an array that begins with its tag, a small number.
     """
@@ -75,14 +77,14 @@ def events_of(turn: Turn, wanted: Decoders) -> Iterable[tuple[str, Any]]:
         head = memoryview(raw)[:4]
         tag = head[1] if head[0] & 0xF0 == _FIXED_ARRAY else head[3]
         decode = wanted.get(tag)
-        if decode is not None:
+        if decode is not None and (keys is None or key in keys):
             yield key, decode(raw)
 
 
 class Follower(ABC, Generic[C]):
     """Reads on and on. ``run`` it as a task, or call ``step`` until it says 0.
 
-    ``rest`` is how long it rests after a full chunk, in units of the time that the chunk took: a
+    ``rest`` is how long it rests after a chunk, in units of the time that the chunk took: a
     backlog is worked off without taking the processor away from those who pay and trade.
     """
 
@@ -127,7 +129,7 @@ class Follower(ABC, Generic[C]):
                 await self._look()
                 self.state, self.reason = "running", ""
                 took = time.monotonic() - started
-                await asyncio.sleep(took * self._rest if self._more else self._poll_s)
+                await asyncio.sleep(max(took * self._rest, 0 if self._more else self._poll_s))
             except Overtaken as error:
                 log.warning("overtaken", follower=self.name, streams=str(error))
                 await asyncio.sleep(self._poll_s)

@@ -23,7 +23,12 @@ class Kept(NamedTuple):
 
 def kept(settings: Settings, config: AppConfig) -> list[Kept]:
     """All of them, ready to be started."""
+    from actors.notifying import NAME as NOTIFIER
+    from actors.notifying import NotifierActor
     from actors.projecting import NAME as PROJECTOR
     from actors.projecting import ProjectorActor
 
-    return [Kept(PROJECTOR, ProjectorActor, (config.database_url,))]
+    return [
+        Kept(PROJECTOR, ProjectorActor, (config.database_url,)),
+        Kept(NOTIFIER, NotifierActor, (config.database_url, config.redis_url)),
+    ]

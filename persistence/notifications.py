@@ -276,6 +276,14 @@ async def choices_of(database: Database, user: int) -> Choices:
     }
 
 
+async def who_chose(database: Database, kind: Kind) -> list[int]:
+    """The people who want to hear of a kind, be it over one channel."""
+    rows = await database.fetch(
+        "SELECT DISTINCT user_id FROM notification_preferences WHERE kind = $1 AND wanted", kind
+    )
+    return [row["user_id"] for row in rows]
+
+
 async def choose(database: Database, user: int, choices: Choices) -> None:
     """Store choices; raises ``ValueError`` for what cannot be chosen."""
     for kind, channel in choices:

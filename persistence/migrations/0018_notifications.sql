@@ -32,6 +32,7 @@ create table notification_preferences (
     wanted  boolean not null,
     primary key (user_id, kind, channel)
 );
+create index notification_preferences_wanted on notification_preferences (kind) where wanted;
 
 -- Where customers' programs are told. Secrets are sealed by whoever writes them.
 create table webhook_endpoints (
