@@ -94,8 +94,7 @@ WITH given AS (
 ), woken AS (
     SELECT pg_notify('kontor_deliveries', channel) FROM (SELECT DISTINCT channel FROM sending) AS c
 )
-SELECT user_id, max(seq) AS seq, (SELECT count(*) FROM woken) FROM stored
-WHERE seq IS NOT NULL GROUP BY user_id"""
+SELECT user_id, max(seq) AS seq, (SELECT count(*) FROM woken) FROM stored GROUP BY user_id"""
 
 
 async def notify(
@@ -137,7 +136,7 @@ async def notify_many(connection: Connection, notices: Iterable[Notice]) -> dict
         return {}
     await connection.execute(_LOCK, sorted({row[0] for row in rows}))
     stored = await connection.fetch(_STORE, *(list(column) for column in zip(*rows, strict=True)))
-    return {row["user_id"]: row["seq"] for row in stored}
+    return {row["user_id"]: row["seq"] for row in stored if row["seq"] is not None}
 
 
 def _row(notice: Notice, channels: frozenset[Channel]) -> tuple[Any, ...]:
