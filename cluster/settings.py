@@ -7,7 +7,7 @@ below ``cluster`` reads the environment: it is given plain values.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +35,27 @@ def _fees() -> dict[str, Fee]:
 
 def _daily_limits() -> dict[str, str]:
     return {"USD": "50000.00", "EUR": "50000.00", "CNY": "350000.00"}
+
+
+_WINDOW: Final = r"[1-9][0-9]{0,8}/(second|minute|hour|day)"
+OneWindow = Annotated[str, Field(pattern=f"^{_WINDOW}$")]
+Windows = Annotated[str, Field(pattern=f"^{_WINDOW}(;{_WINDOW})*$")]
+
+
+class Limits(BaseModel, extra="forbid"):
+    """How often one may ask; see ``serve_apps.gateway.limits``."""
+
+    address: OneWindow = "6000/minute"
+    session: OneWindow = "60000/minute"
+    customer: OneWindow = "120000/minute"
+    login: Windows = "60/minute;600/hour"
+    login_subject: Windows = "20/minute;100/hour"
+    sign_up: Windows = "60/minute;300/hour"
+    sign_up_subject: Windows = "20/minute;60/hour"
+    password_reset: Windows = "20/minute;60/hour"
+    password_reset_subject: Windows = "3/minute;10/hour"
+    second_factor: Windows = "60/minute;300/hour"
+    second_factor_subject: Windows = "10/minute;50/hour"
 
 
 class Settings(BaseSettings):
@@ -77,7 +98,12 @@ class Settings(BaseSettings):
     bonus_currency: str = "USD"
     bonus_amount: str = "100.00"
     forwarded_hops: int = Field(default=0, ge=0, le=8)
+    limits: Limits = Field(default_factory=Limits)
+    limit_strategy: Literal["fixed-window", "moving-window", "sliding-window-counter"] = (
+        "moving-window"
+    )
     exchange_weight_1m: int = Field(default=6_000, ge=1)
+    exchange_key_weight_1m: int = Field(default=12_000, ge=1)
     exchange_requests_1m: int = Field(default=1_200_000, ge=1)
     exchange_orders_10s: int = Field(default=20_000, ge=1)
     exchange_orders_1d: int = Field(default=50_000_000, ge=1)

@@ -20,7 +20,7 @@ import argon2
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from serve_apps.sessions import TOKEN_PREFIX, Principal, Sessions
+from serve_apps.sessions import TOKEN_PREFIX, Principal, Sessions, token_hash
 
 _Result = TypeVar("_Result")
 
@@ -145,6 +145,10 @@ class Security:
             return None
         principal = await self._sessions.find(token)
         return principal if principal is not None and principal.kind == "api" else None
+
+    def remembers(self, token: str) -> bool:
+        """Whether the session of an API token is known without asking Postgres."""
+        return len(token) <= 100 and self._sessions.known(token_hash(token)) is not None
 
     async def _browser_session(self, token: str) -> Principal | None:
         if len(token) > 100:

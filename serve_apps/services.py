@@ -7,6 +7,8 @@ are no globals. It may reach Postgres through ``persistence`` and actors through
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +29,8 @@ from serve_apps.directory import Directory
 from serve_apps.exchange.catalogue import Catalogue
 from serve_apps.exchange.keys import ApiKeys
 from serve_apps.exchange.limits import LimitSettings
+from serve_apps.gateway.counts import SharedCounts
+from serve_apps.gateway.limits import Gate, RequestLimits
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
 from serve_apps.tasks import end_tasks
@@ -119,6 +123,7 @@ class AppConfig:
     dashboard_url: str = ""
     body_size_max: int = 4 * 1024 * 1024
     limits: LimitSettings = field(default_factory=LimitSettings)
+    request_limits: RequestLimits = field(default_factory=RequestLimits)
     connect_accounts: Connect = connect_accounts
     connect_books: ConnectBooks = connect_books
 
@@ -146,9 +151,12 @@ class Services:
         self.api_keys = ApiKeys(config.secret_key, self.now)
         self.security = Security(security_settings(config), self.sessions)
         self.rates = RateBook(config.rates)
+        self.counts = SharedCounts(time.time if clock is None else lambda: clock().timestamp())
+        self.gate = Gate(config.request_limits, self.counts)
         self.directory = Directory()
         self.catalogue = Catalogue()
         self._jobs: list[asyncio.Task[None]] = []
+        self._woken: dict[str, asyncio.Event] = {}
 
     async def open(self, jobs: Mapping[str, Job] | None = None) -> None:
         """Connect to everything and start what runs in the background."""
@@ -160,6 +168,8 @@ class Services:
             reset=_leave_as_it_is,
         )
         self.redis = redis.asyncio.Redis.from_url(config.redis_url, socket_connect_timeout=5)
+        self.counts.open(self.redis)
+        self.gate.open(self.redis)
         self.directory.open(self.pool)
         await self.catalogue.open(self.pool, config.database_url)
         await self.sessions.open(self.pool, self.redis)
@@ -181,17 +191,27 @@ class Services:
         await self.accounts.close()
         await self.books.close()
         self.operations.close()
+        await self.counts.close()
         await self.redis.aclose()
         self.passwords.close()
         await self.pool.close()
 
+    def wake(self, job: str) -> None:
+        """Have a background job look at once whether there is something to do."""
+        if job in self._woken:
+            self._woken[job].set()
+
     async def _run(self, name: str, job: Job) -> None:
+        woken = self._woken[name] = asyncio.Event()
         while True:
+            woken.clear()
             try:
                 await job(self)
             except Exception:
                 log.exception("job_failed", job=name)  # the next round tries again
-            await asyncio.sleep(JOB_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(JOB_INTERVAL_S):
+                    await woken.wait()
 
     async def ready(self) -> dict[str, str]:
         """What is missing to answer requests: empty when all is well."""

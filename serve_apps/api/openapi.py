@@ -173,6 +173,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _common_codes(operation: Operation) -> Iterable[str]:
+    yield "rate_limited"
     if operation.access != "anyone":
         yield IdentityCode.UNAUTHENTICATED
         yield "outcome_unknown"

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import Permission
+from serve_apps.gateway.limits import UNKNOWN_SESSION_COST
 from serve_apps.permissions import permits
 from serve_apps.problems import CONTENT_TYPE, problem, status_of
 from serve_apps.security import Security
@@ -57,7 +58,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Call:
     """A request that has passed the checks of its operation."""
 
-    __slots__ = ("body", "headers", "key", "params", "principal", "scope", "services")
+    __slots__ = ("body", "headers", "key", "limits", "params", "principal", "scope", "services")
 
     def __init__(self, services: Services, scope: Scope) -> None:
         self.services = services
@@ -66,12 +67,19 @@ class Call:
         self.params: dict[str, str] = scope["path_params"]
         self.key: str | None = None
         self.body: Any = None
+        self.limits: Sequence[Header] = ()
         self.principal: Principal
 
     @property
     def user(self) -> int:
         """Whose request it is."""
         return self.principal.user
+
+    @property
+    def address(self) -> str:
+        """Where it comes from, as the application's front has found; empty when unknown."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
 
     @property
     def request(self) -> Request:
@@ -114,7 +122,8 @@ class Operation:
     ``permission``: unless it is for anyone, only for who may do this (to others it does not exist
     either).
     ``body`` and ``answer`` are msgspec structs where many requests are expected, else pydantic
-    models. ``codes`` are the rejections that are its own.
+    models. ``codes`` are the rejections that are its own. ``cost`` is what a request uses of the
+    limits (``serve_apps.gateway.limits``).
     """
 
     name: str
@@ -137,6 +146,7 @@ class Operation:
     key: KeyRule = "none"
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()
+    cost: int = 1
 
     @property
     def restricted(self) -> bool:
@@ -167,13 +177,25 @@ class Resource:
         refused = await self._check(operation, call)
         if refused is None and decode is not None:
             refused = await _read_body(operation, decode, call, receive)
-        await respond(scope, send, refused or await operation.handler(call))
+        await respond(scope, send, refused or await operation.handler(call), call.limits)
 
     async def _check(self, operation: Operation, call: Call) -> Rejection | None:
-        if operation.access != "anyone":
+        gate = self._services.gate
+        if operation.access == "anyone":
+            told = gate.charge_address(call.address, operation.cost)
+            call.limits = told.headers
+            if told.refused is not None:
+                return told.refused
+        else:
             principal = await self._authenticate(operation.method, call)
             if isinstance(principal, Rejection):
-                return principal
+                told = gate.charge_address(call.address, UNKNOWN_SESSION_COST)
+                call.limits = told.headers
+                return told.refused or principal
+            told = gate.charge_member(principal.session_id, principal.user, operation.cost)
+            call.limits = told.headers
+            if told.refused is not None:
+                return told.refused
             call.principal = principal
             if operation.access == "owner" and call.params["user"] != str(principal.user):
                 return Rejection("not_found")
@@ -197,6 +219,8 @@ class Resource:
         if authorization is not None:
             token = authorization[len(_BEARER) :].strip().decode("latin-1")
             principal = None
+            if self._services.gate.exhausted(call.address) and not security.remembers(token):
+                return Rejection("unauthenticated")
             if authorization[: len(_BEARER)].title() == _BEARER:
                 principal = await security.bearer(token)
             return principal or Rejection("unauthenticated")

@@ -1,7 +1,7 @@
 """The trading API of a replica: what its operations share, and how the outside reaches them.
 
 ``Desk`` is made from the replica's services. It may use the accounts client, the catalogue and
-market data in memory, the queries of history, and Redis for limits.
+market data in memory, the queries of history, and the replica's counts for limits.
 """
 
 from __future__ import annotations
@@ -21,17 +21,12 @@ class Desk:
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.limits = Limits(services.config.limits, lambda: services.now().timestamp())
+        self.limits = Limits(services.config.limits, services.counts)
         self._terms: dict[str, tuple[Instrument, Terms]] = {}
 
     def open(self) -> None:
-        """Start sharing counts with the other replicas. Services are open by now."""
-        self.limits.open(self.services.redis)
+        """Begin. Services are open by now."""
         self.listen_keys = ListenKeys(self.services.redis)
-
-    async def close(self) -> None:
-        """Stop."""
-        await self.limits.close()
 
     def now(self) -> int:
         """Microseconds since the epoch."""

@@ -1,17 +1,11 @@
-"""Limits of the trading API: request weights by address, orders by customer, bans.
+"""Limits of the trading API: request weights by address and key, orders by customer, bans.
 
-A replica counts in memory and adds what it has counted to Redis ten times a second, where it
-reads what the other replicas have counted. So a check costs nothing, and several replicas
-together let through at most what arrives in a tenth of a second beyond the limit. While Redis is
-away each replica goes on by its own count: no limit is lifted, but with n replicas a client that
-reaches all of them has up to n times as much.
+They are counted as ``serve_apps.gateway.counts`` says: in memory, shared ten times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -20,11 +14,10 @@ import redis.exceptions
 import structlog
 
 from serve_apps.exchange.errors import Refused
-from serve_apps.tasks import end_tasks
+from serve_apps.gateway.counts import SharedCounts
 
 log = structlog.get_logger("kontor.limits")
 
-SYNC_S: Final = 0.1
 KEYS_MAX: Final = 100_000
 VIOLATIONS_MAX: Final = 50
 """Requests beyond the limit within its minute that are answered with 429; then comes a ban."""
@@ -40,34 +33,15 @@ _PREFIX: Final = "kontor:exchange:"
 
 class LimitSettings(msgspec.Struct, frozen=True):
     """What is allowed: of an address the weight of its requests in a minute; of a customer orders
-    in ten seconds and in a day, and requests to trade (cancels among them) in a minute.
+    in ten seconds and in a day, and requests to trade (cancels among them) in a minute; of an API
+    key the weight of its requests that do not trade.
     """
 
     weight_1m: int = 6_000
     requests_1m: int = 1_200_000
     orders_10s: int = 20_000
     orders_1d: int = 50_000_000
-
-
-class Window:
-    """What one key has used in one interval: by all replicas as last read, and not yet told."""
-
-    __slots__ = ("known", "number", "untold")
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.known = 0
-        self.untold = 0
-
-    def roll(self, number: int) -> None:
-        """Begin the interval with this number, if it is another."""
-        if number != self.number:
-            self.number, self.known, self.untold = number, 0, 0
-
-    @property
-    def used(self) -> int:
-        """Used in the interval, as far as is known."""
-        return self.known + self.untold
+    key_weight_1m: int = 12_000
 
 
 class OrderCount(msgspec.Struct, frozen=True):
@@ -80,26 +54,13 @@ class OrderCount(msgspec.Struct, frozen=True):
 class Limits:
     """Counts, and refuses what is too much."""
 
-    def __init__(self, settings: LimitSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: LimitSettings, counts: SharedCounts) -> None:
         self.settings = settings
-        self._clock = clock
-        self._windows: dict[tuple[str, str, int], Window] = {}
-        self._dirty: set[tuple[str, str, int]] = set()
+        self._counts = counts
+        self._clock = counts.now
         self._violations: dict[str, tuple[int, int]] = {}
         self._bans: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._redis: redis.asyncio.Redis
-        self._away = False
-
-    def open(self, redis_client: redis.asyncio.Redis) -> None:
-        """Start telling and reading counts."""
-        self._redis = redis_client
-        self._task = asyncio.create_task(self._forever())
-
-    async def close(self) -> None:
-        """Stop; what was not told is forgotten."""
-        if self._task is not None:
-            await end_tasks([self._task])
+        counts.follow(BANS, self._read_bans)
 
     def charge(self, address: str, weight: int) -> int:
         """Count a request; the weight used in this minute. Raises ``Refused`` (429, 418).
@@ -111,7 +72,7 @@ class Limits:
             until = self._bans.get(address, 0.0)
             if until > now:
                 raise _banned(until, now)
-        window = self._window(("weight", address, 60), now)
+        window = self._counts.window(("weight", address, 60), now)
         limit = self.settings.weight_1m
         if window.used + weight > (limit if address else limit * SHARED_FACTOR):
             raise self._exceeded(address, now)
@@ -121,7 +82,7 @@ class Limits:
     def charge_requests(self, customer: int) -> None:
         """Count a request to trade. Raises ``Refused`` (429)."""
         now = self._clock()
-        window = self._window(("requests", str(customer), 60), now)
+        window = self._counts.window(("requests", str(customer), 60), now)
         if window.used >= self.settings.requests_1m:
             raise Refused(
                 -1003,
@@ -132,16 +93,30 @@ class Limits:
             )
         window.untold += 1
 
+    def charge_key(self, number: int, weight: int) -> None:
+        """Count a request by its API key. Raises ``Refused`` (429)."""
+        now = self._clock()
+        window = self._counts.window(("key", str(number), 60), now)
+        if window.used + weight > self.settings.key_weight_1m:
+            raise Refused(
+                -1003,
+                "Too much request weight used by this API key; current limit is"
+                f" {self.settings.key_weight_1m} request weight per 1 MINUTE.",
+                429,
+                retry_after_s=60 - int(now) % 60,
+            )
+        window.untold += weight
+
     def weight(self, address: str) -> int:
         """The weight that an address has used in this minute."""
-        return self._window(("weight", address, 60), self._clock()).used
+        return self._counts.window(("weight", address, 60), self._clock()).used
 
     def charge_orders(self, customer: int, count: int) -> OrderCount:
         """Count orders about to be placed. Raises ``Refused`` (429); then none is counted."""
         now = self._clock()
         name = str(customer)
-        short = self._window(("orders", name, 10), now)
-        day = self._window(("orders", name, 86_400), now)
+        short = self._counts.window(("orders", name, 10), now)
+        day = self._counts.window(("orders", name, 86_400), now)
         settings = self.settings
         if short.used + count > settings.orders_10s:
             raise _too_many_orders(settings.orders_10s, "10 SECOND", 10, now)
@@ -156,37 +131,12 @@ class Limits:
         now = self._clock()
         name = str(customer)
         return OrderCount(
-            self._window(("orders", name, 10), now).used,
-            self._window(("orders", name, 86_400), now).used,
+            self._counts.window(("orders", name, 10), now).used,
+            self._counts.window(("orders", name, 86_400), now).used,
         )
 
-    async def sync(self) -> None:
-        """Tell Redis what was counted here, and read what was counted everywhere."""
+    async def _read_bans(self, bans: dict[bytes, bytes]) -> None:
         now = self._clock()
-        dirty, self._dirty = self._dirty, set()
-        told: list[tuple[Window, int, int]] = []
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for key in dirty:
-                    window = self._windows.get(key)
-                    if window is None:
-                        continue
-                    name = f"{_PREFIX}{key[0]}:{key[2]}:{key[1]}:{window.number}"
-                    pipe.incrby(name, window.untold)
-                    pipe.expire(name, key[2] + 10)
-                    told.append((window, window.number, window.untold))
-                pipe.hgetall(BANS)
-                results = await pipe.execute()
-        except BaseException:
-            self._dirty |= dirty
-            raise
-        for index, (window, number, count) in enumerate(told):
-            if window.number == number:
-                window.known = int(results[2 * index])
-                window.untold -= count
-        await self._read_bans(results[-1], now)
-
-    async def _read_bans(self, bans: dict[bytes, bytes], now: float) -> None:
         self._bans = {
             address.decode(): until
             for address, text in bans.items()
@@ -194,24 +144,7 @@ class Limits:
         }
         over = [address for address in bans if address.decode() not in self._bans]
         if over:
-            await self._redis.hdel(BANS, *over)
-
-    def _window(self, key: tuple[str, str, int], now: float) -> Window:
-        window = self._windows.get(key)
-        if window is None:
-            if len(self._windows) >= KEYS_MAX:
-                self._sweep(now)
-            window = self._windows[key] = Window()
-        window.roll(int(now) // key[2])
-        self._dirty.add(key)
-        return window
-
-    def _sweep(self, now: float) -> None:
-        """Forget what belongs to intervals that are over; if that is nothing, everything."""
-        over = [key for key, window in self._windows.items() if window.number < now // key[2]]
-        for key in over or list(self._windows):
-            del self._windows[key]
-            self._dirty.discard(key)
+            await self._counts.redis.hdel(BANS, *over)
 
     def _exceeded(self, address: str, now: float) -> Refused:
         minute = int(now) // 60
@@ -242,24 +175,13 @@ class Limits:
         """Ban everywhere, twice as long as the last time within three days."""
         name = f"{_PREFIX}banned:{address}"
         try:
-            times = int(await self._redis.incr(name))
-            await self._redis.expire(name, BAN_MAX_S)
+            times = int(await self._counts.redis.incr(name))
+            await self._counts.redis.expire(name, BAN_MAX_S)
             until = now + min(BAN_FIRST_S * 2 ** min(times - 1, 20), BAN_MAX_S)
             self._bans[address] = until
-            await self._redis.hset(BANS, address, str(until))
+            await self._counts.redis.hset(BANS, address, str(until))
         except (redis.exceptions.RedisError, OSError) as error:
             log.warning("ban_not_published", error=repr(error))
-
-    async def _forever(self) -> None:
-        while True:
-            await asyncio.sleep(SYNC_S)
-            try:
-                await self.sync()
-                self._away = False
-            except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-                if not self._away:
-                    log.warning("limits_not_shared", error=repr(error))
-                self._away = True
 
 
 def _too_many_orders(limit: int, interval: str, seconds: int, now: float) -> Refused:

@@ -38,7 +38,6 @@ class Exchange:
         """End, before the services close."""
         await self._websocket.close()
         await self._streams.stop()
-        await self.desk.close()
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a websocket, if it is one of ours."""

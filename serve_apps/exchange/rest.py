@@ -141,6 +141,8 @@ class Rest:
             # Only who has proved to be the customer uses what the customer may use up.
             if operation.access == "trade":
                 desk.limits.charge_requests(key.user)
+            else:
+                desk.limits.charge_key(key.id, cost)
             if not front.address:
                 weight = 0 if operation.access == "trade" else cost
                 self._charge(f"user {key.user}", weight, headers)

@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from domain.accounts.numbers import parse_customer
+from domain.durable import Rejection
 from domain.identity.permissions import Permission
 from persistence.database import OUTAGES
 from serve_apps.pages.rendering import NOTICES, make_environment, render
 from serve_apps.permissions import permits
+from serve_apps.problems import sentence
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
@@ -244,11 +246,20 @@ class Pages:
         """An endpoint for those who may do this; for others it is not there."""
         return Door(self, page, "user", permission).enter
 
+    def _charge(self, visit: Visit) -> Rejection | None:
+        gate, principal, client = self._services.gate, visit.principal, visit.request.client
+        if principal is None:
+            return gate.charge_address(client.host if client else "", 1).refused
+        return gate.charge_member(principal.session_id, principal.user, 1).refused
+
     async def answer(self, request: Request, page: Page) -> Response:
         """Answer with a page, or say why it is none."""
         visit = self.anonymous_visit(request)
         try:
             visit = await self.visit(request)
+            refused = self._charge(visit)
+            if refused is not None:
+                return visit.error(429, sentence(refused.code), refused.fields["retry_after"])
             return await page(visit)
         except Refused as refused:
             return visit.error(refused.status, refused.message)

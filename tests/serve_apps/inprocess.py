@@ -34,6 +34,7 @@ from persistence.database import Pool, open_pool
 from persistence.journal import prepare_streams
 from persistence.trading.projection import BooksProjection
 from serve_apps.application import AppConfig, Application
+from serve_apps.gateway.limits import RequestLimits
 
 POLICY = Policy(
     fees={
@@ -44,6 +45,13 @@ POLICY = Policy(
     daily_limits={"USD": 50_000_00, "EUR": 50_000_00, "CNY": 300_000_00},
 )
 PASSWORD = "correct horse battery"
+PLENTY = RequestLimits(
+    login_subject="9999/minute",
+    sign_up_subject="9999/minute",
+    password_reset_subject="9999/minute",
+    second_factor_subject="9999/minute",
+)
+"""Tests share a Redis, and the names of those who sign up."""
 
 
 _RUNNING: dict[str, LocalPartitions] = {}
@@ -145,6 +153,7 @@ def make_config(database_url: str, redis_url: str, **changes: Any) -> AppConfig:
         "secret_key": b"0123456789abcdef0123456789abcdef",
         "policy": POLICY,
         "public_url": "http://kontor.test",
+        "request_limits": PLENTY,
         "connect_accounts": PartitionAccounts.connect,
         "connect_books": PartitionBooks.connect,
     }

@@ -10,8 +10,11 @@ import redis.asyncio
 
 from serve_apps.exchange.errors import Refused
 from serve_apps.exchange.limits import BAN_FIRST_S, VIOLATIONS_MAX, Limits, LimitSettings
+from serve_apps.gateway.counts import SharedCounts
 
-SETTINGS = LimitSettings(weight_1m=100, requests_1m=5, orders_10s=10, orders_1d=25)
+SETTINGS = LimitSettings(
+    weight_1m=100, requests_1m=5, orders_10s=10, orders_1d=25, key_weight_1m=30
+)
 CUSTOMER = 1_000_000_001
 
 
@@ -41,9 +44,9 @@ async def connection(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 def replica(clock: Clock, connection: redis.asyncio.Redis) -> Limits:
     """A replica's limits, which share when they are told to."""
-    limits = Limits(SETTINGS, clock)
-    limits._redis = connection
-    return limits
+    counts = SharedCounts(clock)
+    counts.redis = connection
+    return Limits(SETTINGS, counts)
 
 
 def statuses(limits: Limits, address: str, count: int) -> list[int]:
@@ -92,20 +95,32 @@ async def test_requests_to_trade(clock: Clock, connection: redis.asyncio.Redis) 
     limits.charge_requests(CUSTOMER + 1)
 
 
+async def test_a_key_has_its_weight(clock: Clock, connection: redis.asyncio.Redis) -> None:
+    limits = replica(clock, connection)
+    for _ in range(3):
+        limits.charge_key(1, 10)
+    with pytest.raises(Refused, match="current limit is 30 request weight") as refused:
+        limits.charge_key(1, 1)
+    assert (refused.value.status, refused.value.code) == (429, -1003)
+    limits.charge_key(2, 10)
+    clock.now += 60
+    limits.charge_key(1, 30)
+
+
 async def test_replicas_share(clock: Clock, connection: redis.asyncio.Redis) -> None:
     one, two = replica(clock, connection), replica(clock, connection)
     address = f"test {uuid.uuid4()}"
     for limits, weight in ((one, 60), (two, 30)):
         limits.charge(address, weight)
-        await limits.sync()
+        await limits._counts.sync()
     assert two.weight(address) == 90
     assert one.weight(address) == 60  # as it last asked
-    await one.sync()
+    await one._counts.sync()
     assert one.weight(address) == 90
     assert statuses(one, address, 2) == [200, 429]
-    await one.sync()
+    await one._counts.sync()
     assert two.weight(address) == 90
-    await two.sync()
+    await two._counts.sync()
     assert statuses(two, address, 1) == [429]
 
 
@@ -116,13 +131,13 @@ async def test_bans_grow_and_hold_everywhere(clock: Clock, connection: redis.asy
         found = statuses(one, address, 10 + VIOLATIONS_MAX + 2)
         assert found == [200] * 10 + [429] * VIOLATIONS_MAX + [418] * 2
         await one._banning
-        await two.sync()
+        await two._counts.sync()
         assert statuses(two, address, 1) == [418]
         clock.now += expected - 1
         assert statuses(two, address, 1) == [418]
         clock.now += 61  # in a later minute
-        await one.sync()
-        await two.sync()
+        await one._counts.sync()
+        await two._counts.sync()
         assert statuses(two, address, 1) == [200]
     assert await connection.hget("kontor:exchange:bans", address) is None
 
@@ -132,7 +147,7 @@ async def test_limits_hold_without_redis(clock: Clock) -> None:
     limits = replica(clock, away)
     assert statuses(limits, "192.0.2.1", 5) == [200] * 5
     with pytest.raises(redis.exceptions.ConnectionError):
-        await limits.sync()
+        await limits._counts.sync()
     assert statuses(limits, "192.0.2.1", 7) == [200] * 5 + [429] * 2
     await away.aclose()
 

@@ -1,0 +1,248 @@
+"""How often one may ask: by address, session, customer, and strictly where guessing pays.
+
+Two mechanisms, because they must be true of different things. Every request is counted in memory
+(``serve_apps.gateway.counts``) with the cost of its route: exact within a tenth of a second, and
+free. What a stranger may try only a few times (passwords, codes, sign-ups, mails to others) is
+asked of Redis each time by the library ``limits``, so that it is exact over all replicas.
+While Redis is away, requests and logins go on by each replica's own counts. What gives something
+away to whoever asks, a welcome bonus or a mail to any address, is refused until it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import ipaddress
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+import limits
+import msgspec
+import redis.asyncio
+import redis.exceptions
+import structlog
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import STRATEGIES, RateLimiter
+
+from domain.durable import Rejection
+from serve_apps.gateway.counts import SharedCounts
+
+log = structlog.get_logger("kontor.limits")
+
+Strategy = Literal["fixed-window", "moving-window", "sliding-window-counter"]
+Header = tuple[bytes, bytes]
+
+SHARED_FACTOR: Final = 20
+"""Clients whose address nobody knows share this many times what one address may."""
+
+UNKNOWN_SESSION_COST: Final = 5
+"""What a token costs that is none: it has to be looked for in Postgres."""
+
+REDIS_TIMEOUT_S: Final = 0.5
+REDIS_PAUSE_S: Final = 1.0
+"""How long Redis is not asked after it has failed to answer."""
+
+_IPV6_NETWORK: Final = 64
+_REFUSING: Final = ("sign_up", "password_reset")
+"""What gives something away: refused while Redis is away."""
+
+
+class RequestLimits(msgspec.Struct, frozen=True):
+    """What is allowed, in the notation of ``limits`` (``60/minute;600/hour``).
+
+    ``address``, ``session`` and ``customer`` are one window each, in units of cost: of whoever has
+    no session, of a session or token, and of all of a customer's together. The others are strict:
+    by the address, and (``_subject``) by what is aimed at: an e-mail address, or a user.
+    """
+
+    address: str = "6000/minute"
+    session: str = "60000/minute"
+    customer: str = "120000/minute"
+    strategy: Strategy = "moving-window"
+    login: str = "60/minute;600/hour"
+    login_subject: str = "20/minute;100/hour"
+    sign_up: str = "60/minute;300/hour"
+    sign_up_subject: str = "20/minute;60/hour"
+    password_reset: str = "20/minute;60/hour"
+    password_reset_subject: str = "3/minute;10/hour"
+    second_factor: str = "60/minute;300/hour"
+    second_factor_subject: str = "10/minute;50/hour"
+
+
+STRICT: Final = ("login", "sign_up", "password_reset", "second_factor")
+
+
+def check(settings: RequestLimits) -> None:
+    """Raise ``ValueError`` for a limit that cannot be read, or that has the wrong form."""
+    for name in ("address", "session", "customer"):
+        if len(limits.parse_many(getattr(settings, name))) != 1:
+            raise ValueError(f"the limit {name} must be a single one, such as 600/minute")
+    for name in STRICT:
+        limits.parse_many(getattr(settings, name))
+        limits.parse_many(getattr(settings, f"{name}_subject"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A window of requests, counted by their cost."""
+
+    name: str
+    amount: int
+    seconds: int
+
+    @property
+    def policy(self) -> bytes:
+        """As ``RateLimit-Policy`` has it."""
+        return b'"%b";q=%d;w=%d' % (self.name.encode(), self.amount, self.seconds)
+
+
+def _rule(name: str, text: str) -> _Rule:
+    item = limits.parse(text)
+    return _Rule(name, item.amount, item.get_expiry())
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says of the limits: ``RateLimit`` and its policy, and whether it is over."""
+
+    headers: tuple[Header, ...]
+    refused: Rejection | None = None
+
+
+class Gate:
+    """Lets requests through, or not. ``open`` before the first one."""
+
+    def __init__(self, settings: RequestLimits, counts: SharedCounts) -> None:
+        check(settings)
+        self._counts = counts
+        self._address = _rule("address", settings.address)
+        self._session = _rule("session", settings.session)
+        self._customer = _rule("customer", settings.customer)
+        self._address_policy = (b"ratelimit-policy", self._address.policy)
+        self._member_policy = (
+            b"ratelimit-policy",
+            self._session.policy + b", " + self._customer.policy,
+        )
+        self._strict = _Strict(settings)
+
+    def open(self, redis_client: redis.asyncio.Redis) -> None:
+        """Count strictly with this Redis from now on."""
+        self._strict.open(redis_client)
+
+    def charge_address(self, address: str, cost: int) -> Told:
+        """Count a request of somebody without a session."""
+        rule, now = self._address, self._counts.now()
+        window = self._counts.window((rule.name, network_of(address), rule.seconds), now)
+        amount = rule.amount if address else rule.amount * SHARED_FACTOR
+        over = window.used + cost > amount
+        if not over:
+            window.untold += cost
+        return self._told(rule, self._address_policy, amount - window.used, now, over)
+
+    def exhausted(self, address: str) -> bool:
+        """Whether an address may not even have a session looked for that is not known here."""
+        rule = self._address
+        key = (rule.name, network_of(address), rule.seconds)
+        amount = rule.amount if address else rule.amount * SHARED_FACTOR
+        used = self._counts.window(key, self._counts.now()).used
+        return used + UNKNOWN_SESSION_COST > amount
+
+    def charge_member(self, session: int, customer: int, cost: int) -> Told:
+        """Count a request by a session, whichever way it came."""
+        counts, rule, whole = self._counts, self._session, self._customer
+        now = counts.now()
+        window = counts.window((rule.name, str(session), rule.seconds), now)
+        total = counts.window((whole.name, str(customer), whole.seconds), now)
+        over = window.used + cost > rule.amount
+        if not over and total.used + cost > whole.amount:
+            return self._told(whole, self._member_policy, whole.amount - total.used, now, True)
+        if not over:
+            window.untold += cost
+            total.untold += cost
+        return self._told(rule, self._member_policy, rule.amount - window.used, now, over)
+
+    async def admit(self, name: str, address: str, subject: str) -> Rejection | None:
+        """Whether one may try ``name`` (one of ``STRICT``) once more; the attempt counts."""
+        return await self._strict.admit(name, network_of(address), subject)
+
+    def _told(self, rule: _Rule, policy: Header, left: int, now: float, over: bool) -> Told:
+        wait = rule.seconds - int(now) % rule.seconds
+        shown = b'"%b";r=%d;t=%d' % (rule.name.encode(), max(0, left), wait)
+        headers = (policy, (b"ratelimit", shown))
+        return Told(headers, _refusal(rule.name, wait) if over else None)
+
+
+class _Strict:
+    """Attempts, counted one by one over all replicas."""
+
+    def __init__(self, settings: RequestLimits) -> None:
+        self._name = settings.strategy
+        self._strategy = cast(Callable[[Any], RateLimiter], STRATEGIES[settings.strategy])
+        self._near: RateLimiter = self._strategy(MemoryStorage())
+        self._far: RateLimiter | None = None
+        self._away_until = 0.0
+        self._limits: Mapping[str, tuple[Sequence[limits.RateLimitItem], ...]] = {
+            name: (
+                limits.parse_many(getattr(settings, name)),
+                limits.parse_many(getattr(settings, f"{name}_subject")),
+            )
+            for name in STRICT
+        }
+
+    def open(self, redis_client: redis.asyncio.Redis) -> None:
+        """Count with this Redis."""
+        storage = RedisStorage(
+            "async+redis://",
+            implementation="redispy",
+            key_prefix=f"kontor:attempts:{self._name}",  # each strategy keeps its own kind of value
+            connection_pool=redis_client.connection_pool,  # type: ignore[arg-type]
+        )
+        self._far = self._strategy(storage)
+
+    async def admit(self, name: str, network: str, subject: str) -> Rejection | None:
+        """Count an attempt, by whom and at whom."""
+        by_address, by_subject = self._limits[name]
+        digest = hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()[:32]
+        attempts = [(item if network else _shared(item), "of", network) for item in by_address]
+        attempts += [(item, "at", digest) for item in by_subject if subject]
+        if self._far is not None and time.monotonic() >= self._away_until:
+            try:
+                async with asyncio.timeout(REDIS_TIMEOUT_S):
+                    return await _try(self._far, name, attempts)
+            except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+                log.warning("attempts_not_shared", error=repr(error))
+                self._away_until = time.monotonic() + REDIS_PAUSE_S
+        if name in _REFUSING:
+            return Rejection("unavailable")
+        return await _try(self._near, name, attempts)
+
+
+Attempt = tuple[limits.RateLimitItem, str, str]
+
+
+async def _try(limiter: RateLimiter, name: str, attempts: Sequence[Attempt]) -> Rejection | None:
+    for item, kind, key in attempts:
+        if not await limiter.hit(item, name, kind, key):
+            stats = await limiter.get_window_stats(item, name, kind, key)
+            return _refusal(name, max(1, round(stats.reset_time - time.time())))
+    return None
+
+
+def _shared(item: limits.RateLimitItem) -> limits.RateLimitItem:
+    """What those may together whose address nobody knows."""
+    return type(item)(item.amount * SHARED_FACTOR, item.multiples, item.namespace)
+
+
+def _refusal(policy: str, wait_s: int) -> Rejection:
+    return Rejection("rate_limited", {"policy": policy, "retry_after": str(wait_s)})
+
+
+@functools.lru_cache(8_192)
+def network_of(address: str) -> str:
+    """By what an address is counted: with IPv6 one customer has a whole network of 64 bits."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address, _IPV6_NETWORK), strict=False))
