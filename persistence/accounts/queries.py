@@ -214,7 +214,7 @@ async def history(
         following = _write_cursor(
             sort, descending, last["cursor_value"], last["cursor_at"], str(last["id"])
         )
-    return HistoryPage([_transfer_row(row) for row in rows], following)
+    return HistoryPage([transfer_row(row) for row in rows], following)
 
 
 def _write_cursor(sort: str, descending: bool, *place: str) -> str:
@@ -243,10 +243,11 @@ async def transfer(connection: Connection, transfer_id: bytes, customer: int) ->
         transfer_id.hex(),
         customer,
     )
-    return None if row is None else _transfer_row(row)
+    return None if row is None else transfer_row(row)
 
 
-def _transfer_row(row: asyncpg.Record) -> TransferRow:
+def transfer_row(row: asyncpg.Record) -> TransferRow:
+    """A row of the table as a transfer."""
     return TransferRow(
         row["id"].bytes,
         _KINDS[row["kind"]],
