@@ -71,6 +71,7 @@ STATUS: Final[dict[str, int]] = {
     IdentityCode.ROLES_HELD: 409,
     IdentityCode.UNAUTHENTICATED: 401,
     IdentityCode.FORM_EXPIRED: 403,
+    "account_own": 409,
     # Roles
     RoleCode.ROLE_UNKNOWN: 422,
     RoleCode.USER_UNKNOWN: 404,
@@ -219,6 +220,7 @@ SENTENCES: Final[dict[str, str]] = {
     Code.TOO_MANY_HOLDS: "You have as many active holds as one may.",
     Code.LINKED_FAILED: "Another transfer of the same linked group was refused.",
     Code.REASON_MISSING: "Say why.",
+    "account_own": "Nobody does this to accounts of their own. Ask a colleague.",
     RoleCode.ROLE_UNKNOWN: "There is no such role to give or take.",
     RoleCode.USER_UNKNOWN: "Nobody has signed up with this.",
     RoleCode.ROLE_OWN: "Nobody gives a role to themselves. Ask another administrator.",
@@ -264,6 +266,16 @@ def status_of(code: str) -> int:
 def sentence(code: str) -> str:
     """What to tell people."""
     return SENTENCES.get(code, code)
+
+
+def explain(refused: Rejection | None) -> str:
+    """What to tell people, with how long to wait where that is known."""
+    if refused is None:
+        return ""
+    wait = refused.fields.get("retry_after")
+    if wait is None:
+        return sentence(refused.code)
+    return f"Too many attempts have failed. Try again in {wait} seconds."
 
 
 def problem(rejection: Rejection, extra: Mapping[str, object] | None = None) -> bytes:

@@ -1,0 +1,316 @@
+"""The back office: what staff do to customers, for pages and REST alike.
+
+Who may do what has been asked before (``permissions``). Everything that changes something is in the
+audit log before it is asked of a customer's entity, and again when that refused it, so that
+nothing happens that nobody wrote down. May use Postgres and the accounts client.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from starlette.requests import HTTPConnection
+
+from domain.accounts.adjustment import AdjustmentReply, DecideAdjustment, ProposeAdjustment
+from domain.accounts.codes import Code
+from domain.accounts.commands import (
+    AccountReply,
+    AccountStatus,
+    AccountView,
+    Command,
+    CustomerView,
+    Done,
+    ReadCustomer,
+    Reply,
+    SetAccountStatus,
+    SetDailyLimit,
+)
+from domain.accounts.guards import bad_text
+from domain.accounts.numbers import customer_of, parse_account, parse_customer
+from domain.durable import Rejection, Unavailable
+from domain.identity.permissions import RoleCode
+from domain.money import CURRENCIES, AmountError, format_amount, parse_amount
+from persistence import audit, backoffice, roles
+from persistence import identity as users
+from persistence.accounts import AdjustmentRow, adjustment, adjustments
+from persistence.audit import Actor
+from persistence.backoffice import CustomerRow
+from persistence.database import Connection
+from serve_apps.accounts import command_id, fingerprint, refuse
+from serve_apps.identity import client_of
+from serve_apps.services import Services
+from serve_apps.sessions import Principal
+
+ADJUSTMENTS_SHOWN: Final = 100
+_SIGNS: Final = ("+", "-", "\u2212")
+
+
+class Customer(msgspec.Struct, frozen=True):
+    """A customer as staff see one; ``view`` is ``None`` while the accounts do not answer."""
+
+    row: CustomerRow
+    view: CustomerView | None
+    adjustments: list[AdjustmentRow]
+
+
+def actor_of(principal: Principal, request: HTTPConnection) -> Actor:
+    """Whoever makes a request, as the audit log names them."""
+    client = client_of(request)
+    return Actor(
+        principal.user,
+        principal.email,
+        client.origin,
+        client.ip,
+        principal.session_id,
+        client.request,
+    )
+
+
+# -- looking --------------------------------------------------------------------------------
+
+
+async def look(services: Services, actor: Actor, number: str) -> Customer | None:
+    """Look at a customer, which is written down."""
+    customer = parse_customer(number)
+    row = None if customer is None else await backoffice.customer(services.pool, customer)
+    if row is None:
+        return None
+    await audit.record(services.pool, actor.did("customers.look", f"customer:{row.id}"))
+    reply = await services.accounts.call(ReadCustomer(row.id))
+    return Customer(
+        row,
+        reply if isinstance(reply, CustomerView) else None,
+        await adjustments(services.pool, customer=row.id, limit=ADJUSTMENTS_SHOWN),
+    )
+
+
+# -- accounts -------------------------------------------------------------------------------
+
+
+async def freeze(
+    services: Services, actor: Actor, number: str, reason: str, *, frozen: bool
+) -> AccountView | Rejection | Unavailable:
+    """Freeze an account, or take the freeze off; nobody does it to their own."""
+    account = parse_account(number)
+    if account is None:
+        return refuse(Code.UNKNOWN_SOURCE_ACCOUNT, account=number[:40])
+    refused = _bad_reason(reason)
+    if refused is not None:
+        return refused
+    if customer_of(account) == actor.user:
+        return Rejection("account_own")
+    before = await services.accounts.call(ReadCustomer(customer_of(account)))
+    if isinstance(before, Unavailable):
+        return before
+    found = _account_in(before, account)
+    if found is None:
+        return refuse(Code.UNKNOWN_SOURCE_ACCOUNT, account=account)
+    status = AccountStatus.FROZEN if frozen else AccountStatus.OPEN
+    if found.status == status:
+        return found
+    reply = await _carry_out(
+        services,
+        actor,
+        "accounts.freeze" if frozen else "accounts.unfreeze",
+        f"account:{account}",
+        {"status": found.status.name.lower()},
+        {"status": status.name.lower(), "reason": reason},
+        SetAccountStatus(secrets.token_bytes(16), b"backoffice", account, status),
+    )
+    return reply.account if isinstance(reply, AccountReply) else _refused(reply)
+
+
+async def set_limit(
+    services: Services, actor: Actor, number: str, currency: str, amount: str
+) -> CustomerView | Rejection | Unavailable:
+    """Give a customer a limit of the day of its own; nobody does it for themselves."""
+    customer = parse_customer(number)
+    if customer is None:
+        return refuse(Code.UNKNOWN_CUSTOMER, customer=number[:40])
+    if currency not in CURRENCIES:
+        return refuse(Code.UNKNOWN_CURRENCY, currency=currency[:10])
+    if customer == actor.user:
+        return Rejection("account_own")
+    try:
+        minor = parse_amount(amount, currency)
+    except AmountError as error:
+        return refuse(error.code, field="amount")
+    before = await services.accounts.call(ReadCustomer(customer))
+    if not isinstance(before, CustomerView):
+        return _refused(before)
+    was = next((limit.limit for limit in before.limits if limit.currency == currency), None)
+    reply = await _carry_out(
+        services,
+        actor,
+        "limits.set",
+        f"customer:{customer}",
+        {currency: None if was is None else format_amount(was, currency)},
+        {currency: format_amount(minor, currency)},
+        SetDailyLimit(secrets.token_bytes(16), b"backoffice", customer, currency, minor),
+    )
+    if not isinstance(reply, Done):
+        return _refused(reply)
+    after = await services.accounts.call(ReadCustomer(customer))
+    return after if isinstance(after, CustomerView) else _refused(after)
+
+
+# -- adjustments ----------------------------------------------------------------------------
+
+
+async def propose(
+    services: Services, actor: Actor, number: str, amount: str, reason: str, key: str | None
+) -> AdjustmentRow | Rejection | Unavailable:
+    """Be the maker of an adjustment. ``amount`` is decimal, with a minus to take."""
+    assert actor.user is not None
+    account = parse_account(number)
+    reason = reason.strip()
+    currency = None
+    if account is not None:
+        await services.directory.learn([account])
+        currency = services.directory.known(account)
+    if account is None or currency is None:
+        return refuse(Code.UNKNOWN_SOURCE_ACCOUNT, account=number[:40])
+    amount = amount.strip()
+    sign = -1 if amount.startswith(("-", "\u2212")) else 1
+    try:
+        minor = sign * parse_amount(amount[1:] if amount[:1] in _SIGNS else amount, currency)
+    except AmountError as error:
+        return refuse(error.code, field="amount")
+    identity = command_id(actor.user, "adjustment", key)
+    told = fingerprint(account, minor, reason)
+    reply = await _carry_out(
+        services,
+        actor,
+        "adjustments.propose",
+        f"adjustment:{identity.hex()}",
+        {},
+        {
+            "account": str(account),
+            "amount": format_amount(minor, currency),
+            "currency": currency,
+            "reason": reason,
+        },
+        ProposeAdjustment(identity, told, account, minor, reason, actor.user),
+    )
+    return await _adjusted(services, reply)
+
+
+async def decide(
+    services: Services,
+    actor: Actor,
+    number: str,
+    digest: str,
+    note: str,
+    key: str | None,
+    *,
+    approve: bool,
+) -> AdjustmentRow | Rejection | Unavailable:
+    """Be the checker of an adjustment: ``digest`` is of what was seen."""
+    assert actor.user is not None
+    row = await _adjustment_of(services, number)
+    if row is None:
+        return Rejection(Code.ADJUSTMENT_UNKNOWN)
+    try:
+        seen = bytes.fromhex(digest)
+    except ValueError:
+        return Rejection(Code.ADJUSTMENT_CHANGED)
+    verb = "approve" if approve else "refuse"
+    note = note.strip()
+    identity = command_id(actor.user, f"adjustment/{row.id.hex()}/{verb}", key)
+    told = fingerprint(seen.hex(), note)
+    reply = await _carry_out(
+        services,
+        actor,
+        f"adjustments.{verb}",
+        f"adjustment:{row.id.hex()}",
+        {"status": row.status.name.lower()},
+        {
+            "account": str(row.account),
+            "amount": format_amount(row.amount, row.currency),
+            "currency": row.currency,
+            "maker": str(row.maker),
+            "seen": seen.hex(),
+            "note": note,
+        },
+        DecideAdjustment(identity, told, row.customer, row.id, seen, actor.user, approve, note),
+    )
+    return await _adjusted(services, reply)
+
+
+async def _adjustment_of(services: Services, number: str) -> AdjustmentRow | None:
+    try:
+        identity = bytes.fromhex(number)
+    except ValueError:
+        return None
+    return await adjustment(services.pool, identity) if len(identity) == 16 else None
+
+
+async def _adjusted(services: Services, reply: Reply) -> AdjustmentRow | Rejection | Unavailable:
+    if not isinstance(reply, AdjustmentReply):
+        return _refused(reply)
+    row = await adjustment(services.pool, reply.id)
+    assert row is not None  # written in the turn that has just been answered
+    return row
+
+
+# -- roles ----------------------------------------------------------------------------------
+
+
+async def change_role(
+    services: Services, actor: Actor, whom: str, role: str, *, giving: bool
+) -> int | Rejection:
+    """Give a role to somebody (by address or number) or take it; answers whose it is."""
+    user = parse_customer(whom.strip())
+    if user is None:
+        found = await users.user_by_email(services.pool, whom.strip()[:300])
+        if found is None:
+            return Rejection(RoleCode.USER_UNKNOWN)
+        user = found.id
+    async with services.pool.acquire() as proxy:
+        change = roles.give if giving else roles.take
+        refused = await change(cast(Connection, proxy), actor, user, role)
+    return user if refused is None else refused
+
+
+# -- what they have in common ---------------------------------------------------------------
+
+
+async def _carry_out(
+    services: Services,
+    actor: Actor,
+    action: str,
+    subject: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    command: Command,
+) -> Reply:
+    """Write down what is asked, ask it, and write down when it was not done."""
+    await audit.record(services.pool, actor.did(action, subject, before, after))
+    reply = await services.accounts.call(command)
+    if isinstance(reply, Rejection):
+        entry = actor.did(f"{action}.refused", subject, {}, {"code": reply.code})
+        await audit.record(services.pool, entry)
+    elif isinstance(reply, Unavailable):
+        await audit.record(services.pool, actor.did(f"{action}.unknown", subject))
+    return reply
+
+
+def _bad_reason(reason: str) -> Rejection | None:
+    if not reason.strip():
+        return Rejection(Code.REASON_MISSING, {"field": "reason"})
+    return bad_text(reason)
+
+
+def _account_in(reply: Reply, account: int) -> AccountView | None:
+    if not isinstance(reply, CustomerView):
+        return None
+    return next((found for found in reply.accounts if found.id == account), None)
+
+
+def _refused(reply: Reply) -> Rejection | Unavailable:
+    if isinstance(reply, Rejection | Unavailable):
+        return reply
+    raise TypeError(f"unexpected reply {reply!r}")
