@@ -26,6 +26,7 @@ class DataFolder:
         self.logs = self.path / "log"
         self.postgres = self.path / "postgres"
         self.redis = self.path / "redis"
+        self.mail = self.path / "mail"
         self._lock: int | None = None
 
     def claim(self) -> None:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -24,6 +25,8 @@ from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
 from cluster.kinds import Kind, kinds
+from cluster.mailserver import HOST as MAIL_HOST
+from cluster.mailserver import DevelopmentMail
 from cluster.ports import Claims
 from cluster.processes import MARKER, end_all, instance_of, leftovers, runtime_folder, runtime_path
 from cluster.servers import bring_up_to_date, check_redis, embedded_postgres, embedded_redis
@@ -42,6 +45,7 @@ DASHBOARD_PORT: Final = 8265
 METRICS_PORT: Final = 9102
 HAPROXY_METRICS_PORT: Final = 9101
 HAPROXY_STATS_PORT: Final = 8404
+MAIL_PORT: Final = 1025
 FALLBACK_PORTS: Final = (8500, 9500)
 _WATCH_S: Final = 0.05
 _AGAIN_S: Final = 1.0
@@ -65,6 +69,7 @@ class Platform:
         self._report = report
         self.postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
+        self._mail: DevelopmentMail | None = None
         self._control: controlstore.ControlStore | None = None
         self._partitions = False
         self.claimed = False
@@ -94,9 +99,8 @@ class Platform:
         if settings.ray_address is not None and not self._found_serving():
             self._ports.demand(settings.port, settings.host, "KONTOR_PORT")
         assert self.addresses is not None
-        self.config = app_config(
-            settings, self.data, database_url, redis_url, self.addresses.dashboard
-        )
+        config = app_config(settings, self.data, database_url, redis_url, self.addresses.dashboard)
+        self.config = replace(config, **self._start_mail())
         with ThreadPoolExecutor(1) as beside:
             front = beside.submit(self._prepare_ingress)
             with self._step("Partitions"):
@@ -136,6 +140,17 @@ class Platform:
             self._redis = embedded_redis(self.data)
             self._redis.start()
         return self._redis.url()
+
+    def _start_mail(self) -> dict[str, Any]:
+        """Catch mails where none is really sent; what replicas have to know of it."""
+        if not self.settings.catches_mail:
+            return {}
+        port = self._ports.chosen_or_free(
+            self.settings.mail_port, MAIL_PORT, MAIL_HOST, "MAIL_PORT"
+        )
+        self._mail = DevelopmentMail(self.data.mail, port)
+        self._mail.start()
+        return {"mail_dir": str(self.data.mail), "mail_port": port}
 
     def _start_ray(self) -> None:
         settings = self.settings
@@ -285,7 +300,7 @@ class Platform:
         """Start servers that died, again and again: a full disk may have room later."""
         died: dict[str, float] = {}
         while True:
-            for server in (self.postgres, self._redis, self._control):
+            for server in (self.postgres, self._redis, self._control, self._mail):
                 if server is None or server.alive():
                     continue
                 name = type(server).__name__
@@ -342,6 +357,8 @@ class Platform:
         addresses.forget(self.data.path)
         if self._ray:
             self._stop_ray()
+        if self._mail is not None:
+            self._mail.stop()
         if self._redis is not None:
             self._redis.stop()
         if self.postgres is not None:
@@ -416,6 +433,7 @@ def app_config(
         version=importlib.metadata.version("kontor"),
         via_header=via_header(key),
         forwarded_hops=settings.forwarded_hops,
+        private_webhooks=settings.private_webhooks,
         limits=LimitSettings(
             settings.exchange_weight_1m,
             settings.exchange_requests_1m,

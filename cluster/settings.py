@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.accounts.policy import FeeRate, Policy
+from domain.identity.rules import check_email
 from domain.money import CURRENCIES, parse_amount
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -97,6 +99,16 @@ class Settings(BaseSettings):
     daily_limits: dict[str, str] = Field(default_factory=_daily_limits)
     bonus_currency: str = "USD"
     bonus_amount: str = "100.00"
+    smtp_host: str = ""
+    smtp_port: Port = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_username: str = ""
+    smtp_password: SecretStr | None = None
+    smtp_ca_file: Path | None = None
+    smtp_connections: int = Field(default=4, ge=1, le=32)
+    mail_from: str = ""
+    mail_port: Port | None = None
+    webhook_private_addresses: bool | None = None
     forwarded_hops: int = Field(default=0, ge=0, le=8)
     limits: Limits = Field(default_factory=Limits)
     limit_strategy: Literal["fixed-window", "moving-window", "sliding-window-counter"] = (
@@ -120,6 +132,10 @@ class Settings(BaseSettings):
             raise ValueError("KONTOR_SECRET_KEY must be set in production")
         if self.secret_key is not None and len(self.secret_key.get_secret_value()) < 32:
             raise ValueError("KONTOR_SECRET_KEY must have 32 characters or more")
+        if self.smtp_username and self.smtp_security == "none":
+            raise ValueError("KONTOR_SMTP_SECURITY must not be none where there is a password")
+        if self.mail_from and check_email(self.mail_from) is None:
+            raise ValueError("KONTOR_MAIL_FROM is not an e-mail address")
         return self
 
     def policy(self) -> Policy:
@@ -144,6 +160,24 @@ class Settings(BaseSettings):
         if self.secure_cookies is not None:
             return self.secure_cookies
         return self.url.startswith("https://")
+
+    @property
+    def mail_sender(self) -> str:
+        """The address that mails come from."""
+        usual = f"no-reply@{urlsplit(self.url).hostname}"
+        return self.mail_from or check_email(usual) or "no-reply@localhost"
+
+    @property
+    def catches_mail(self) -> bool:
+        """Whether mails are caught by a server of our own, to be looked at."""
+        return self.development and not self.smtp_host
+
+    @property
+    def private_webhooks(self) -> bool:
+        """Whether webhooks may go to addresses that are not of the open Internet."""
+        if self.webhook_private_addresses is not None:
+            return self.webhook_private_addresses
+        return self.development
 
     @property
     def development(self) -> bool:

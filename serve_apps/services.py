@@ -94,7 +94,8 @@ class AppConfig:
     ``via_header`` is where our own HAProxy tells the address of its client, and ``forwarded_hops``
     how many proxies before it add to ``X-Forwarded-For``: see ``serve_apps.gateway.front``.
     ``access_log`` is the path of a file, or empty for none. ``dashboard_url`` is where Ray's own
-    pages are.
+    pages are. ``mail_dir`` holds the mails that development catches at ``mail_port``, and is empty
+    where mail is really sent. ``private_webhooks`` allows endpoints in our own network.
     """
 
     database_url: str
@@ -121,6 +122,9 @@ class AppConfig:
     pool_size: int = 8
     access_log: str = ""
     dashboard_url: str = ""
+    mail_dir: str = ""
+    mail_port: int = 0
+    private_webhooks: bool = False
     body_size_max: int = 4 * 1024 * 1024
     limits: LimitSettings = field(default_factory=LimitSettings)
     request_limits: RequestLimits = field(default_factory=RequestLimits)

@@ -120,6 +120,8 @@ def _show(console: Console, platform: Platform, people: list[demo.Person], secon
     console.print(f"\n[bold green]Kontor is up[/] after {seconds:.1f} s\n")
     console.print(f"  Pages          {url}")
     console.print(f"  API            {url}/api/docs")
+    if platform.settings.catches_mail:
+        console.print(f"  Caught mail    {url}/dev/mail")
     console.print(f"  Ray dashboard  {platform.addresses.dashboard}")
     if platform.settings.ray_address is None:
         console.print(f"    its token is in {platform.data.path / 'ray-token'}", style="dim")
