@@ -31,6 +31,7 @@ from serve_apps.gateway.front import Reader
 from serve_apps.live import Live
 from serve_apps.pages.errors import error_page
 from serve_apps.pages.routes import routes as page_routes
+from serve_apps.security import page_policy
 from serve_apps.services import AppConfig, Job, Services, connect_accounts
 
 __all__ = ["AppConfig", "Application", "Services", "build", "connect_accounts"]
@@ -263,12 +264,7 @@ def _headers(config: AppConfig, *, page: bool) -> tuple[tuple[bytes, bytes], ...
     """What each answer carries unless it says otherwise itself."""
     policy = "default-src 'none'; frame-ancestors 'none'"
     if page:
-        live = config.public_url.replace("http", "ws", 1)
-        policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-            f" font-src 'self'; connect-src 'self' {live}; form-action 'self';"
-            " manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
-        )
+        policy = page_policy(config.public_url)
     headers = [
         (b"cache-control", b"no-store"),
         (b"content-security-policy", policy.encode()),

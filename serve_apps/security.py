@@ -30,6 +30,17 @@ FORM_COOKIE_S: Final = 12 * 3_600
 """How long a form that was opened without a login may be filled in."""
 
 
+def page_policy(public_url: str, *, frames: bool = False) -> str:
+    """The content security policy of a page; ``frames`` where it shows another page of ours."""
+    live = public_url.replace("http", "ws", 1)
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        f" font-src 'self'; connect-src 'self' {live}; form-action 'self';"
+        " manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+        + ("; frame-src 'self'" if frames else "")
+    )
+
+
 class Busy(Exception):
     """More passwords wait to be checked than the platform will queue."""
 
