@@ -7,8 +7,11 @@ nothing happens that nobody wrote down. May use Postgres and the accounts client
 
 from __future__ import annotations
 
+import csv
+import io
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, cast
 
 import msgspec
@@ -32,11 +35,12 @@ from domain.accounts.guards import bad_text
 from domain.accounts.numbers import customer_of, parse_account, parse_customer
 from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import RoleCode
+from domain.identity.rules import check_email
 from domain.money import CURRENCIES, AmountError, format_amount, parse_amount
 from persistence import audit, backoffice, roles
 from persistence import identity as users
 from persistence.accounts import AdjustmentRow, adjustment, adjustments
-from persistence.audit import Actor
+from persistence.audit import Actor, Filter, Row
 from persistence.backoffice import CustomerRow
 from persistence.database import Connection
 from serve_apps.accounts import command_id, fingerprint, refuse
@@ -45,6 +49,12 @@ from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
 ADJUSTMENTS_SHOWN: Final = 100
+AUDIT_PARAMETERS: Final = ("q", "action", "subject", "actor", "from_date", "to_date", "before")
+SEARCH_MAX: Final = 140
+EXPORT_CHUNK: Final = 500
+EXPORT_MAX: Final = 20_000
+"""Rows of the audit log in a file over HTTP; the command line exports all."""
+
 _SIGNS: Final = ("+", "-", "\u2212")
 
 
@@ -180,6 +190,9 @@ async def propose(
     except AmountError as error:
         return refuse(error.code, field="amount")
     identity = command_id(actor.user, "adjustment", key)
+    refused = bad_text(reason)
+    if refused is not None:
+        return refused
     told = fingerprint(account, minor, reason)
     reply = await _carry_out(
         services,
@@ -210,7 +223,7 @@ async def decide(
 ) -> AdjustmentRow | Rejection | Unavailable:
     """Be the checker of an adjustment: ``digest`` is of what was seen."""
     assert actor.user is not None
-    row = await _adjustment_of(services, number)
+    row = await adjustment_of(services, number)
     if row is None:
         return Rejection(Code.ADJUSTMENT_UNKNOWN)
     try:
@@ -219,6 +232,9 @@ async def decide(
         return Rejection(Code.ADJUSTMENT_CHANGED)
     verb = "approve" if approve else "refuse"
     note = note.strip()
+    refused = bad_text(note)
+    if refused is not None:
+        return refused
     identity = command_id(actor.user, f"adjustment/{row.id.hex()}/{verb}", key)
     told = fingerprint(seen.hex(), note)
     reply = await _carry_out(
@@ -240,7 +256,8 @@ async def decide(
     return await _adjusted(services, reply)
 
 
-async def _adjustment_of(services: Services, number: str) -> AdjustmentRow | None:
+async def adjustment_of(services: Services, number: str) -> AdjustmentRow | None:
+    """An adjustment by its number in hex."""
     try:
         identity = bytes.fromhex(number)
     except ValueError:
@@ -265,7 +282,8 @@ async def change_role(
     """Give a role to somebody (by address or number) or take it; answers whose it is."""
     user = parse_customer(whom.strip())
     if user is None:
-        found = await users.user_by_email(services.pool, whom.strip()[:300])
+        email = check_email(whom)
+        found = None if email is None else await users.user_by_email(services.pool, email)
         if found is None:
             return Rejection(RoleCode.USER_UNKNOWN)
         user = found.id
@@ -273,6 +291,78 @@ async def change_role(
         change = roles.give if giving else roles.take
         refused = await change(cast(Connection, proxy), actor, user, role)
     return user if refused is None else refused
+
+
+# -- the audit log --------------------------------------------------------------------------
+
+
+def audit_filter(values: Mapping[str, str]) -> Filter | Rejection:
+    """What a search of the audit log asks for; empty values keep all, days are in UTC."""
+    name = "q"
+    try:
+        for name in AUDIT_PARAMETERS:
+            text = values.get(name, "")
+            if len(text) > SEARCH_MAX or not text.isprintable():
+                raise ValueError(text)
+        found: dict[str, Any] = {
+            "text": values.get("q", "").strip(),
+            "action": values.get("action", "").strip(),
+            "subject": values.get("subject", "").strip(),
+        }
+        for name, field, days in (("from_date", "date_from", 0), ("to_date", "date_to", 1)):
+            if text := values.get(name, "").strip():
+                day = date.fromisoformat(text)
+                if not 1900 < day.year < 9000:
+                    raise ValueError(text)
+                at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+                found[field] = at + timedelta(days=days)
+        for name, field in (("actor", "actor"), ("before", "before_seq")):
+            if text := values.get(name, "").strip():
+                if not (text.isascii() and text.isdigit() and len(text) <= 18):
+                    raise ValueError(text)
+                found[field] = int(text)
+    except ValueError:
+        return refuse("malformed_query", parameter=name)
+    return Filter(**found)
+
+
+async def audit_csv(services: Services, actor: Actor, flt: Filter) -> AsyncIterator[str]:
+    """The newest entries that a filter keeps, as CSV; that somebody took them is an entry, too."""
+    asked = {name: str(getattr(flt, name)) for name in flt.__struct_fields__ if getattr(flt, name)}
+    await audit.record(services.pool, actor.did("audit.export", "audit", {}, asked))
+    yield _csv([Row.__struct_fields__])
+    rows: list[list[str]] = []
+    count = 0
+    async for row in audit.export(services.pool, flt):
+        rows.append(_audit_row(row))
+        count += 1
+        if len(rows) == EXPORT_CHUNK:
+            yield _csv(rows)
+            rows = []
+        if count == EXPORT_MAX:
+            break
+    yield _csv(rows)
+
+
+def _audit_row(row: Row) -> list[str]:
+    values = []
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        if isinstance(value, datetime):
+            text = value.isoformat(timespec="microseconds")
+        elif isinstance(value, bytes):
+            text = value.hex()
+        else:
+            text = "" if value is None else str(value)
+        # What a spreadsheet would take for a formula is shown as the text that it is.
+        values.append("'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)
+    return values
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()
 
 
 # -- what they have in common ---------------------------------------------------------------

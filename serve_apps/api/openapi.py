@@ -37,6 +37,10 @@ _PATH_PARAMETERS: Final = {
     "symbol": ("An instrument: base and quote, such as `BTCUSD`", r"^[A-Z0-9]{4,20}$"),
     "key": ("An API key's number", r"^[0-9]{1,18}$"),
     "order": ("An order's number", r"^[0-9]{1,18}$"),
+    "customer": ("A customer's number", r"^[1-9][0-9]{9}$"),
+    "adjustment": ("An adjustment's id", r"^[0-9a-f]{32}$"),
+    "confirmation": ("A confirmation's id", r"^[0-9a-f]{32}$"),
+    "role": ("A role", r"^[a-z]{1,40}$"),
 }
 
 _INTRODUCTION: Final = """\
@@ -145,18 +149,13 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
+    told = {
+        "schema": {"type": "string"} if operation.answer is str else _ref(operation.answer),
+        "example": operation.answer_example,
+    }
+    types = [operation.answer_type, *(["application/msgpack"] if operation.msgpack else [])]
     responses: dict[str, Any] = {
-        str(operation.status): {
-            "description": "Done",
-            "content": {
-                operation.answer_type: {
-                    "schema": {"type": "string"}
-                    if operation.answer is str
-                    else _ref(operation.answer),
-                    "example": operation.answer_example,
-                }
-            },
-        }
+        str(operation.status): {"description": "Done", "content": dict.fromkeys(types, told)}
     }
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys([*_common_codes(operation), *operation.codes]):

@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute, Route
 
 from serve_apps.api import (
     accounts,
+    backoffice,
     brokerage,
     identity,
     instruments,
@@ -29,6 +30,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *trading.OPERATIONS,
     *keys.OPERATIONS,
     *operations.OPERATIONS,
+    *backoffice.OPERATIONS,
 )
 """The busiest first, as routes are tried in this order."""
 
