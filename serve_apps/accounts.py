@@ -47,8 +47,10 @@ from domain.money import (
 )
 from persistence.accounts import HistoryFilter
 from persistence.accounts.queries import SORTS
-from serve_apps.identity import open_customer, payee_name
+from serve_apps.confirmation import Proof, for_payment, give_back
+from serve_apps.identity import Client, open_customer, payee_name
 from serve_apps.services import Services
+from serve_apps.sessions import Principal
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MONEY_FIELDS: Final = ("available", "needed", "limit", "remaining")
@@ -71,6 +73,12 @@ class TransferForm(
     amount: str
     reference: str = ""
     quote: str = ""
+
+
+class PaymentForm(TransferForm, frozen=True, gc=False, kw_only=True):
+    """A transfer with the id of its confirmation, if it has one."""
+
+    confirmation: str = ""
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -174,13 +182,28 @@ async def overview(services: Services, user: int) -> CustomerView | Rejection | 
 
 
 async def transfer(
-    services: Services, user: int, form: TransferForm, key: str | None
+    services: Services,
+    principal: Principal,
+    form: TransferForm,
+    key: str | None,
+    proof: Proof,
+    client: Client,
 ) -> Receipt | Rejection | Unavailable:
-    """Move money. The same key with the same form answers the same again."""
+    """Move money. The same key with the same form answers the same again.
+
+    Whoever has a second factor proves it once for each payee, for exactly the first payment.
+    """
+    user = principal.user
     command = await make_transfer(services, user, form, command_id(user, TRANSFER_ENDPOINT, key))
     if isinstance(command, Rejection):
         return command
+    if principal.second_factor:
+        refused = await for_payment(services, principal, command, proof, client)
+        if refused is not None:
+            return refused
     reply = await call(services, command)
+    if isinstance(reply, Rejection) and proof.confirmation:
+        await give_back(services, principal, proof.confirmation, command.id)
     if isinstance(reply, Receipt | Rejection | Unavailable):
         return reply
     raise TypeError(f"unexpected reply {reply!r}")

@@ -35,6 +35,7 @@ from serve_apps.services import Services
 from serve_apps.sessions import Principal
 
 __all__ = [
+    "CODES",
     "Confirmation",
     "Intent",
     "Proof",
@@ -42,10 +43,24 @@ __all__ = [
     "confirm",
     "consume",
     "demand",
+    "for_payee",
     "for_payment",
+    "give_back",
+    "hold_payment",
     "payment",
     "required",
 ]
+
+CODES: Final = (
+    IdentityCode.CONFIRMATION_REQUIRED,
+    IdentityCode.CONFIRMATION_UNKNOWN,
+    IdentityCode.CONFIRMATION_CHANGED,
+    IdentityCode.CONFIRMATION_USED,
+    IdentityCode.CONFIRMATION_LOCKED,
+    IdentityCode.CONFIRMATION_EXPIRED,
+    IdentityCode.CONFIRMATION_OPEN,
+)
+"""Why something that needs a confirmation can be refused."""
 
 KEPT_MAX: Final = 20
 """So many confirmations of one user are kept; a new one displaces the oldest."""
@@ -160,6 +175,13 @@ async def consume(
     return refused
 
 
+async def give_back(
+    services: Services, principal: Principal, confirmation_id: str, use: bytes
+) -> None:
+    """Let a confirmation count again, because what it permitted was refused for another reason."""
+    await store.unmark_used(services.pool, principal.user, _read_id(confirmation_id), use)
+
+
 def payment(transfer: Transfer, currency: str) -> Intent:
     """What a payment is, as far as it must not change once it was confirmed."""
     return Intent(
@@ -173,16 +195,45 @@ def payment(transfer: Transfer, currency: str) -> Intent:
     )
 
 
+def hold_payment(hold: bytes, destination: int, amount: int, currency: str) -> Intent:
+    """The same of a held amount that is paid out."""
+    return Intent(
+        "hold_payment",
+        {
+            "hold": hold.hex(),
+            "destination": str(destination),
+            "amount": str(amount),
+            "currency": currency,
+        },
+    )
+
+
 async def for_payment(
     services: Services, principal: Principal, transfer: Transfer, proof: Proof, client: Client
 ) -> Rejection | None:
-    """Whether a transfer may be sent: to somebody who was never paid before, only confirmed."""
-    if not principal.second_factor or customer_of(transfer.destination) == principal.user:
-        return None
-    if not await store.unpaid(services.pool, principal.user, [transfer.destination]):
-        return None
+    """Whether a transfer may be sent."""
     intent = payment(transfer, services.directory.known(transfer.source) or "")
-    return await demand(services, principal, intent, proof, client, use=transfer.id)
+    return await for_payee(
+        services, principal, transfer.destination, intent, proof, client, use=transfer.id
+    )
+
+
+async def for_payee(
+    services: Services,
+    principal: Principal,
+    account: int,
+    intent: Intent,
+    proof: Proof,
+    client: Client,
+    *,
+    use: bytes,
+) -> Rejection | None:
+    """Whether money may go to an account: to one that was never paid before, only confirmed."""
+    if not principal.second_factor or customer_of(account) == principal.user:
+        return None
+    if not await store.unpaid(services.pool, principal.user, [account]):
+        return None
+    return await demand(services, principal, intent, proof, client, use=use)
 
 
 def _read_id(text: str) -> bytes:

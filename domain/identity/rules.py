@@ -180,6 +180,9 @@ ACCOUNT_BACK_OFF: Final = BackOff(free=5, first_s=2, most_s=300, forget_s=3_600)
 ADDRESS_BACK_OFF: Final = BackOff(free=50, first_s=2, most_s=900, forget_s=3_600)
 """For one address: many people can sit behind it, so more is free."""
 
+LINK_BACK_OFF: Final = BackOff(free=3, first_s=60, most_s=600, forget_s=3_600)
+"""For links asked for by e-mail, for one address, whether it is known or not."""
+
 
 class Failures(msgspec.Struct, frozen=True):
     """What is remembered of failed attempts; times in microseconds since the epoch."""

@@ -18,6 +18,7 @@ from persistence.identity.confirmations import (
     open_confirmation,
     settle_confirmation,
     try_confirmation,
+    unmark_used,
     unpaid,
 )
 from persistence.identity.factors import (
@@ -126,6 +127,7 @@ __all__ = [
     "try_confirmation",
     "try_token",
     "uncount",
+    "unmark_used",
     "unopened_users",
     "unpaid",
     "untry_token",

@@ -87,6 +87,15 @@ async def mark_used(database: Database, id_: bytes, use: bytes) -> None:
     await database.execute("update confirmations set used_for = $2 where id = $1", id_, use)
 
 
+async def unmark_used(database: Database, user: int, id_: bytes, use: bytes) -> None:
+    """Note that it was not used after all."""
+    await database.execute(
+        "update confirmations set used_for = null"
+        " where id = $1 and user_id = $2 and used_for = $3",
+        id_, user, use,
+    )  # fmt: skip
+
+
 async def unpaid(database: Database, user: int, accounts: Collection[int]) -> set[int]:
     """Those of the accounts that this user has never paid."""
     asked = list(set(accounts))

@@ -50,6 +50,8 @@ from serve_apps.api.bodies import (
 from serve_apps.api.examples import ACCOUNT, HOLD, QUOTE, TRANSFER
 from serve_apps.api.forms import AccountForm, HoldForm, HoldPostForm, QuoteForm
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
+from serve_apps.confirmation import CODES, Proof, for_payee, hold_payment
+from serve_apps.identity import Client
 
 
 async def listed(call: Call) -> Outcome:
@@ -205,10 +207,19 @@ async def post(call: Call) -> Outcome:
     amount = _amount(form.amount, currency)
     if isinstance(amount, Rejection):
         return amount
+    number = command_id(call.user, f"hold/{hold.hex()}/post", call.key)
+    if call.principal.second_factor:
+        intent = hold_payment(hold, destination, amount, currency)
+        refused = await for_payee(
+            services, call.principal, destination, intent, Proof(confirmation=form.confirmation),
+            Client(), use=number,
+        )  # fmt: skip
+        if refused is not None:
+            return refused
     reply = await carry_out(
         services,
         PostHold(
-            command_id(call.user, f"hold/{hold.hex()}/post", call.key),
+            number,
             fingerprint(amount, destination, form.reference, form.release),
             call.user,
             hold,
@@ -422,7 +433,8 @@ OPERATIONS: Final = (
         summary="Move held funds",
         description="In full or in part, to an account of the same currency. To an account of"
         " another customer it costs the fee of a transfer, which comes out of the hold too, and"
-        " counts towards the limit of the day.",
+        " counts towards the limit of the day. With a second factor the first payment to somebody"
+        " needs a `confirmation`, as a transfer does.",
         tag="Holds",
         body=HoldPostForm,
         body_example={"to": TRANSFER["to"], "amount": "15.00", "release": True},
@@ -441,6 +453,7 @@ OPERATIONS: Final = (
             Code.HOLD_UNKNOWN,
             Code.HOLD_EXCEEDED,
             Code.DAILY_LIMIT_EXCEEDED,
+            *CODES,
         ),
     ),
     Operation(

@@ -20,6 +20,8 @@ from domain.accounts.commands import (
 )
 from domain.accounts.numbers import customer_of
 from domain.durable import Rejection, Unavailable
+from domain.identity.rules import IdentityCode
+from persistence.identity import unpaid
 from serve_apps.accounts import account_of, judge_form
 from serve_apps.api.bodies import STATUS_NAMES, Batch, BatchBody, BatchResult, BatchTransfer
 from serve_apps.api.routing import Answer, Call, Outcome
@@ -34,6 +36,8 @@ async def batch(call: Call) -> Outcome:
     numbers = _read_numbers(items)
     await call.services.directory.learn(number for number in numbers.values() if number is not None)
     judged = _judge(call, items, numbers)
+    if call.principal.second_factor:
+        await _hold_back_new_payees(call, judged)
     commands, places = _commands(items, judged)
     replies = await call.services.accounts.call_many(commands) if commands else []
     results = [_refused(item, outcome) for item, outcome in zip(items, judged, strict=True)]
@@ -86,6 +90,19 @@ def _judge(
             )
         )
     return judged
+
+
+async def _hold_back_new_payees(call: Call, judged: list[Transfer | Rejection]) -> None:
+    """Refuse, in place, what goes to somebody who was never paid: that is confirmed one by one."""
+    others = {
+        outcome.destination
+        for outcome in judged
+        if type(outcome) is Transfer and customer_of(outcome.destination) != call.user
+    }
+    new = await unpaid(call.services.pool, call.user, others) if others else others
+    for index, outcome in enumerate(judged):
+        if type(outcome) is Transfer and outcome.destination in new:
+            judged[index] = Rejection(IdentityCode.CONFIRMATION_REQUIRED)
 
 
 def _commands(

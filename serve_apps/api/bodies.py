@@ -6,7 +6,7 @@ Amounts and rates are decimal strings, account numbers strings of 14 digits, tim
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -34,6 +34,47 @@ class TokenBody(msgspec.Struct):
     token: str
     expires_at: str
     user: UserBody
+
+
+class SecondFactorBody(msgspec.Struct):
+    """How things stand: ``pending`` is a secret that waits for its first code."""
+
+    on: bool
+    pending: bool
+    since: str
+    recovery_codes: int
+
+
+class EnrolmentBody(msgspec.Struct):
+    """A secret in base 32, and the same as an address for a QR code; it counts for nothing yet."""
+
+    secret: str
+    uri: str
+
+
+class RecoveryCodesBody(msgspec.Struct):
+    """Codes that count once each when the device is lost; shown once."""
+
+    recovery_codes: list[str]
+
+
+class EndedBody(msgspec.Struct):
+    """How many other sessions and tokens were ended."""
+
+    ended: int
+
+
+class ExportBody(msgspec.Struct):
+    """Everything that is held about somebody; beside ``user`` there is a list for each subject.
+
+    ``units`` says what the numbers mean. Lists are named like their subjects: ``sessions``,
+    ``transfers``, ``orders``, ``notifications`` and so on.
+    """
+
+    made_at: str
+    customer: str
+    units: str
+    user: list[dict[str, Any]]
 
 
 class AccountBody(msgspec.Struct):

@@ -21,11 +21,86 @@ class SignUpForm(Form):
     password: Annotated[str, Field(max_length=10_000, description="8 to 256 characters")]
 
 
-class LoginForm(Form):
-    """An e-mail address and a password."""
+Email = Annotated[str, Field(max_length=1_000)]
+Password = Annotated[str, Field(max_length=10_000)]
+Token = Annotated[str, Field(max_length=200, description="What stands in the link after `token=`")]
+Code = Annotated[
+    str, Field(max_length=40, description="Code of the second factor, or a recovery code")
+]
+Confirmed = Annotated[
+    str, Field(max_length=40, description="Id of a confirmation that was given its code")
+]
 
-    email: Annotated[str, Field(max_length=1_000)]
-    password: Annotated[str, Field(max_length=10_000)]
+
+class LoginForm(Form):
+    """An e-mail address and a password; with a second factor, its code at once or later."""
+
+    email: Email
+    password: Password
+    code: Code = ""
+
+
+class CompleteForm(Form):
+    """The second half of a login."""
+
+    ticket: Annotated[str, Field(max_length=200, description="From `second_factor_required`")]
+    code: Code
+
+
+class EmailForm(Form):
+    """An e-mail address."""
+
+    email: Email
+
+
+class LinkForm(Form):
+    """A link that came by e-mail."""
+
+    token: Token
+
+
+class ResetForm(Form):
+    """A link that came by e-mail, and a new password."""
+
+    token: Token
+    password: Annotated[str, Field(max_length=10_000, description="8 to 256 characters")]
+
+
+class ProofForm(Form):
+    """What shows that the owner of the second factor is there; empty if there is none."""
+
+    code: Code = ""
+    confirmation: Confirmed = ""
+
+
+class OwnPasswordForm(Form):
+    """One's present password."""
+
+    password: Password
+
+
+class ProvenForm(ProofForm):
+    """One's present password, and a proof where there is a second factor."""
+
+    password: Password
+
+
+class NewPasswordForm(ProvenForm):
+    """One's present password and another one."""
+
+    new_password: Annotated[str, Field(max_length=10_000, description="8 to 256 characters")]
+
+
+class NewEmailForm(ProvenForm):
+    """Another e-mail address."""
+
+    email: Email
+
+
+class CodeForm(Form):
+    """A code of the second factor."""
+
+    code: Code
 
 
 class ProfileForm(Form):
@@ -59,6 +134,7 @@ class HoldPostForm(Form):
     release: Annotated[
         bool, Field(description="Whether what is left of the hold is given back at once")
     ] = True
+    confirmation: Confirmed = ""
 
 
 class BrokerageForm(Form):

@@ -35,6 +35,7 @@ _PATH_PARAMETERS: Final = {
     "hold": ("A hold's id", r"^[0-9a-f]{32}$"),
     "session": ("A session's number", r"^[0-9]{1,18}$"),
     "symbol": ("An instrument: base and quote, such as `BTCUSD`", r"^[A-Z0-9]{4,20}$"),
+    "notification": ("A notification's `seq`", r"^[0-9]{1,18}$"),
     "key": ("An API key's number", r"^[0-9]{1,18}$"),
     "order": ("An order's number", r"^[0-9]{1,18}$"),
     "customer": ("A customer's number", r"^[1-9][0-9]{9}$"),

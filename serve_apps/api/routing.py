@@ -8,8 +8,9 @@ this path carries thousands of transfers a second.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from types import AsyncGeneratorType
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -47,7 +48,10 @@ encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a handler says; ``body`` is anything that msgspec can write, or bytes as they are."""
+    """What a handler says.
+
+    ``body`` is anything that msgspec can write, bytes as they are, or a generator of pieces.
+    """
 
     body: Any
     status: int = 200
@@ -326,6 +330,9 @@ async def respond(
     """Send an outcome: as it is, or as a problem document."""
     answer = outcome if type(outcome) is Answer else _problem_answer(outcome)
     body = answer.body
+    if type(body) is AsyncGeneratorType:
+        await _stream(send, answer, body, headers)
+        return
     if type(body) is not bytes:
         body = encode_msgpack(body) if answer.content_type == _MSGPACK else encode_json(body)
     await send(
@@ -343,6 +350,17 @@ async def respond(
     if scope["method"] == "HEAD":
         body = b""
     await send({"type": "http.response.body", "body": body})
+
+
+async def _stream(
+    send: Send, answer: Answer, pieces: AsyncIterator[bytes], headers: Sequence[Header]
+) -> None:
+    """Send a body whose length is not known beforehand."""
+    named = [(b"content-type", answer.content_type), *answer.headers, *headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": named})
+    async for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _problem_answer(outcome: Outcome) -> Answer:

@@ -7,11 +7,13 @@ from typing import Final
 from domain.accounts.codes import Code
 from domain.accounts.commands import Receipt
 from domain.durable import Rejection
+from domain.identity.rules import IdentityCode
 from persistence.accounts import CursorInvalid, history
 from persistence.accounts import transfer as find_transfer
+from serve_apps import confirmation
 from serve_apps.accounts import (
     HISTORY_PARAMETERS,
-    TransferForm,
+    PaymentForm,
     history_query,
     transfer,
 )
@@ -27,6 +29,8 @@ from serve_apps.api.bodies import (
 )
 from serve_apps.api.examples import BATCH, BATCH_RESULT, HISTORY, TRANSFER, TRANSFER_FORM
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
+from serve_apps.confirmation import Proof
+from serve_apps.identity import Client
 
 BATCH_SIZE_MAX: Final = 4 * 1024 * 1024
 
@@ -56,7 +60,9 @@ TRANSFER_CODES: Final = (
 
 async def make(call: Call) -> Outcome:
     """Move money."""
-    reply = await transfer(call.services, call.user, call.body, call.key)
+    form: PaymentForm = call.body
+    proof = Proof(confirmation=form.confirmation)
+    reply = await transfer(call.services, call.principal, form, call.key, proof, Client())
     if not isinstance(reply, Receipt):
         return reply
     body = transfer_body(reply)
@@ -127,15 +133,18 @@ OPERATIONS: Final = (
         summary="Transfer money",
         description="Between own accounts free of charge, to others with a fee on top. Where the"
         " currencies differ, the amount is converted at the rate of `quote`, or at today's."
-        " When the answer is `outcome_unknown`, ask again with the same `Idempotency-Key`.",
+        " When the answer is `outcome_unknown`, ask again with the same `Idempotency-Key`."
+        " With a second factor the first payment to somebody is refused with"
+        " `confirmation_required`: give the code to the `confirmation` that it names, then ask"
+        " again with it.",
         tag="Transfers",
-        body=TransferForm,
+        body=PaymentForm,
         body_example=TRANSFER_FORM,
         status=201,
         answer=TransferBody,
         answer_example=TRANSFER,
         key="optional",
-        codes=TRANSFER_CODES,
+        codes=(*TRANSFER_CODES, *confirmation.CODES),
     ),
     Operation(
         name="list_transfers",
@@ -157,7 +166,8 @@ OPERATIONS: Final = (
         summary="Transfer money many times",
         description="Up to 8,190 transfers, each with an `id` of your own that makes it"
         " repeatable, each answered by a status of its own. Those with the same `group` all"
-        " happen or none. Also in MessagePack (`application/msgpack`).",
+        " happen or none. Also in MessagePack (`application/msgpack`). With a second factor, pay"
+        " somebody new by a transfer of its own first: here it is `confirmation_required`.",
         tag="Transfers",
         body=Batch,
         body_example=BATCH,
@@ -165,7 +175,7 @@ OPERATIONS: Final = (
         msgpack=True,
         answer=BatchBody,
         answer_example=BATCH_RESULT,
-        codes=(*TRANSFER_CODES, Code.LINKED_FAILED),
+        codes=(*TRANSFER_CODES, Code.LINKED_FAILED, IdentityCode.CONFIRMATION_REQUIRED),
     ),
     Operation(
         name="show_transfer",

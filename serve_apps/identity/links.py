@@ -52,7 +52,8 @@ async def send_verification(
         expires_at=now + VERIFY_LASTS,
     )
     link = _link(services, "/verify", token)
-    await send_link(connection, person.user, Kind.EMAIL_VERIFY, {"name": name}, link, to=email)
+    kind = Kind.EMAIL_CHANGE if change_to else Kind.EMAIL_VERIFY
+    await send_link(connection, person.user, kind, {"name": name}, link, to=email)
 
 
 async def ask_verification(services: Services, principal: Principal) -> Rejection | None:

@@ -218,6 +218,7 @@ async def renew_recovery_codes(
         await store.replace_recovery_codes(
             connection, user, [recovery_hash(services, user, text) for text in codes]
         )
+        await tell(connection, services, user, Kind.RECOVERY_CODES_RENEWED, client)
         await log(connection, who(principal), client, "recovery_codes_renewed")
     return codes
 

@@ -9,9 +9,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from domain.identity.permissions import Permission
-from serve_apps.pages import identity, operations
+from serve_apps.pages import notifications, operations
 from serve_apps.pages.accounts import history, home, transfer
 from serve_apps.pages.exchange.routes import routes as exchange_routes
+from serve_apps.pages.identity import entry, links, profile
 from serve_apps.pages.visit import Page, Pages
 from serve_apps.services import Services
 
@@ -56,17 +57,31 @@ def routes(services: Services) -> list[BaseRoute]:
         return [Route("/operations/" + path, guarded, methods=["GET"])]
 
     result = [
-        *anyone("/", identity.front),
-        *anyone("/login", identity.login_form, identity.login),
-        *anyone("/signup", identity.signup_form, identity.signup),
-        *anyone("/logout", identity.logout_form, identity.logout),
+        *anyone("/", entry.front),
+        *anyone("/login", entry.login_form, entry.login),
+        *anyone("/login/code", entry.code_form, entry.code),
+        *anyone("/signup", entry.signup_form, entry.signup),
+        *anyone("/logout", entry.logout_form, entry.logout),
+        *anyone("/reset", links.forgot_form, links.forgot),
+        *anyone("/reset/new", links.reset_form, links.reset),
+        *anyone("/verify", links.verify_form, links.verify),
         *member("", home.home),
         *member("fragments/overview", home.overview_fragment),
         *member("account/", home.open_form, home.open_account),
         *member("account/{account}/", home.account),
         *member("account/{account}/close", None, home.close_account),
-        *member("profile", identity.profile, identity.rename),
-        *member("profile/revoke", None, identity.revoke),
+        *member("profile", profile.profile, profile.rename),
+        *member("profile/revoke", None, profile.revoke),
+        *member("profile/revoke-others", None, profile.revoke_others),
+        *member("profile/password", profile.password_form, profile.password),
+        *member("profile/email", profile.email_form, profile.email),
+        *member("profile/verification", None, profile.verification),
+        *member("profile/second-factor", profile.factor_form, profile.set_up),
+        *member("profile/second-factor/on", None, profile.switch_on),
+        *member("profile/second-factor/off", None, profile.switch_off),
+        *member("profile/second-factor/recovery", None, profile.renew),
+        *member("profile/export", None, profile.export),
+        *member("profile/close", profile.close_form, profile.close),
         *member("transaction/", history.history, transfer.send),
         *member("transaction/new", transfer.new),
         *member("transaction/review", None, transfer.review),
@@ -74,6 +89,9 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("fragments/quote", None, transfer.quote_fragment),
         *member("transaction/export.csv", history.export),
         *member("transaction/{transfer}/", history.detail),
+        *member("notifications/", notifications.show),
+        *member("notifications/read", None, notifications.read),
+        *member("notifications/preferences", notifications.preferences, notifications.choose),
         *exchange_routes(pages),
         *operator("", operations.show),
         *operator("fragments/overview", operations.fragment),

@@ -19,6 +19,7 @@ from domain.accounts.numbers import parse_customer
 from domain.durable import Rejection
 from domain.identity.permissions import Permission
 from persistence.database import OUTAGES
+from serve_apps.notifications import bell
 from serve_apps.pages.rendering import NOTICES, make_environment, render
 from serve_apps.permissions import permits
 from serve_apps.problems import sentence
@@ -29,6 +30,7 @@ log = structlog.get_logger("kontor.pages")
 
 FORM_FIELDS_MAX: Final = 50
 FORM_VALUE_MAX: Final = 4_096
+AS_TYPED: Final = ("password", "new_password")
 THEMES: Final = ("kontor", "kontor-dark")
 TITLES: Final = {
     400: "This cannot be read",
@@ -76,6 +78,7 @@ class Visit:
         self.services = services
         self.request = request
         self.principal = principal
+        self.bell: tuple[int, str] = (0, "")
         self._environment = environment
 
     @property
@@ -107,7 +110,7 @@ class Visit:
         """The form's texts, trimmed. Raises ``Refused`` unless one of our own pages sent it."""
         async with self.request.form(max_files=0, max_fields=FORM_FIELDS_MAX) as data:
             fields = {
-                name: value.strip() if name != "password" else value
+                name: value if name in AS_TYPED else value.strip()
                 for name, value in data.items()
                 if isinstance(value, str)
             }
@@ -130,6 +133,7 @@ class Visit:
                 "may": self.may,
                 "home_url": self.home if self.principal else "/",
                 "csrf": token.value,
+                "bell": self.bell,
                 "theme": theme if theme in THEMES else "",
                 "path": self.request.url.path,
                 "here": _here(self.request),
@@ -228,7 +232,10 @@ class Pages:
     async def visit(self, request: Request) -> Visit:
         """The request with whoever makes it."""
         principal = await self._services.security.current(request)
-        return Visit(self._services, self._environment, request, principal)
+        visit = Visit(self._services, self._environment, request, principal)
+        if principal is not None and "/fragments/" not in request.url.path:
+            visit.bell = await bell(self._services, principal.user)
+        return visit
 
     def anonymous_visit(self, request: Request) -> Visit:
         """The request without looking up who makes it, for when that may be what failed."""

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from serve_apps.application import Application
-from serve_apps.pages.identity import _own_path
+from serve_apps.pages.identity.entry import _own_path
 from serve_apps.pages.visit import Refused
 from serve_apps.services import AppConfig
 from tests.serve_apps.browser import Browser

@@ -19,6 +19,7 @@ from domain.accounts.commands import AccountView, CustomerView, Receipt
 from domain.accounts.numbers import customer_of, parse_account
 from domain.accounts.policy import transfer_fee
 from domain.durable import Rejection, Unavailable
+from domain.identity.rules import IdentityCode
 from domain.money import (
     CURRENCIES,
     RATE_SCALE,
@@ -30,12 +31,13 @@ from persistence.accounts import HistoryFilter
 from persistence.accounts import history as read_history
 from serve_apps import accounts
 from serve_apps.accounts import Preview, TransferForm
-from serve_apps.identity import payee_name
+from serve_apps.confirmation import Proof
+from serve_apps.identity import client_of, payee_name
 from serve_apps.pages.accounts.home import customer
 from serve_apps.pages.accounts.views import Entry, entries, open_accounts
 from serve_apps.pages.rendering import money
 from serve_apps.pages.visit import Visit
-from serve_apps.problems import sentence, status_of
+from serve_apps.problems import explain, sentence, status_of
 
 ACCOUNT_DIGITS: Final = 14
 RECENT_ROWS: Final = 30
@@ -64,6 +66,14 @@ _FIELD_OF: Final[dict[str, str]] = {
 """Beside which field a refusal is shown; what is not here is shown above the form."""
 
 
+_TO_CONFIRM: Final = (
+    IdentityCode.CONFIRMATION_REQUIRED,
+    IdentityCode.CONFIRMATION_OPEN,
+    IdentityCode.CODE_INVALID,
+    IdentityCode.TOO_MANY_ATTEMPTS,
+)
+
+
 class Draft(msgspec.Struct, frozen=True):
     """A transfer as typed. ``receive`` is what shall arrive, when that side was filled in."""
 
@@ -75,6 +85,7 @@ class Draft(msgspec.Struct, frozen=True):
     own: bool
     key: str
     quote: str = ""
+    confirmation: str = ""
 
     def form(self) -> TransferForm:
         """As the use cases take it."""
@@ -91,6 +102,7 @@ def _draft(form: dict[str, str]) -> Draft:
         own=form.get("kind") == "own",
         key=form.get("key", "")[:64] or secrets.token_hex(16),
         quote=form.get("quote", ""),
+        confirmation=form.get("confirmation", "")[:32],
     )
 
 
@@ -109,7 +121,9 @@ async def new(visit: Visit) -> Response:
 async def edit(visit: Visit) -> Response:
     """Back from the review to the form."""
     draft = _draft(await visit.form())
-    return await _form_page(visit, msgspec.structs.replace(draft, receive=""), None)
+    return await _form_page(
+        visit, msgspec.structs.replace(draft, receive="", confirmation=""), None
+    )
 
 
 async def review(visit: Visit) -> Response:
@@ -144,10 +158,17 @@ async def quote_fragment(visit: Visit) -> Response:
 
 async def send(visit: Visit) -> Response:
     """Send the money."""
-    draft = _draft(await visit.form())
+    form = await visit.form()
+    draft = _draft(form)
     if not draft.amount and draft.receive:
         return await _review_page(visit, draft, "")
-    result = await accounts.transfer(visit.services, visit.user, draft.form(), draft.key)
+    assert visit.principal is not None
+    proof = Proof(form.get("code", ""), draft.confirmation)
+    result = await accounts.transfer(
+        visit.services, visit.principal, draft.form(), draft.key, proof, client_of(visit.request)
+    )
+    if isinstance(result, Rejection) and result.code in _TO_CONFIRM:
+        return await _confirm_page(visit, draft, result)
     if isinstance(result, Receipt):
         return visit.go(f"{visit.home}transaction/{result.id.hex()}/", done="1")
     if isinstance(result, Unavailable):
@@ -158,6 +179,27 @@ async def send(visit: Visit) -> Response:
             visit, draft, "The rate was no longer valid. Here is the rate of now.", 409
         )
     return await _form_page(visit, draft, result)
+
+
+async def _confirm_page(visit: Visit, draft: Draft, refused: Rejection) -> Response:
+    """Ask for a code of the second factor, for this payment and no other."""
+    first = refused.code in (
+        IdentityCode.CONFIRMATION_REQUIRED,
+        IdentityCode.CONFIRMATION_OPEN,
+    )
+    begun = refused.fields.get("confirmation")
+    if begun:
+        draft = msgspec.structs.replace(draft, confirmation=begun)
+    draft, preview = await _preview(visit, draft)
+    if isinstance(preview, Rejection):
+        return await _form_page(visit, draft, preview)
+    return visit.page(
+        "accounts/confirm.html",
+        200 if first else status_of(refused.code),
+        draft=draft,
+        preview=preview,
+        error="" if first else explain(refused),
+    )
 
 
 async def _preview(visit: Visit, draft: Draft) -> tuple[Draft, Preview | Rejection]:

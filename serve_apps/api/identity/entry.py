@@ -22,7 +22,7 @@ from serve_apps.api.bodies import (
     moment_text,
 )
 from serve_apps.api.examples import ACCOUNT, PROFILE, SESSION, TOKEN, USER
-from serve_apps.api.forms import LoginForm, ProfileForm, SignUpForm
+from serve_apps.api.forms import CompleteForm, LoginForm, ProfileForm, SignUpForm
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
 
 _SIGN_UP_CODES: Final = (
@@ -65,7 +65,16 @@ async def login(call: Call) -> Outcome:
     """Give a token for e-mail address and password."""
     form: LoginForm = call.body
     outcome = await identity.login(
-        call.services, form.email, form.password, _client(call), api=True
+        call.services, form.email, form.password, _client(call), code=form.code, api=True
+    )
+    return outcome if isinstance(outcome, Rejection) else Answer(_token_body(outcome))
+
+
+async def complete(call: Call) -> Outcome:
+    """Give a token for a login's ticket and a code."""
+    form: CompleteForm = call.body
+    outcome = await identity.complete(
+        call.services, form.ticket, form.code, _client(call), api=True
     )
     return outcome if isinstance(outcome, Rejection) else Answer(_token_body(outcome))
 
@@ -154,7 +163,7 @@ OPERATIONS: Final = (
         status=201,
         answer=TokenBody,
         answer_example=TOKEN,
-        codes=_SIGN_UP_CODES,
+        codes=(*_SIGN_UP_CODES, IdentityCode.SECOND_FACTOR_REQUIRED),
     ),
     Operation(
         name="login",
@@ -162,7 +171,9 @@ OPERATIONS: Final = (
         path="/api/login/",
         handler=login,
         summary="Get a token",
-        description="Send it in the header `Authorization: Bearer ...` of every other request.",
+        description="Send it in the header `Authorization: Bearer ...` of every other request."
+        " With a second factor, send its `code` along; or without one, take `ticket` from the"
+        " fields of `second_factor_required` to `/api/login/code/` within five minutes.",
         tag="Identity",
         access="anyone",
         body=LoginForm,
@@ -173,6 +184,27 @@ OPERATIONS: Final = (
             IdentityCode.TOO_MANY_ATTEMPTS,
             IdentityCode.BUSY,
             IdentityCode.CREDENTIALS_INVALID,
+            IdentityCode.SECOND_FACTOR_REQUIRED,
+            IdentityCode.CODE_INVALID,
+        ),
+    ),
+    Operation(
+        name="complete_login",
+        method="POST",
+        path="/api/login/code/",
+        handler=complete,
+        summary="Complete a login with a second factor",
+        description="After five wrong codes the login starts again with the password.",
+        tag="Identity",
+        access="anyone",
+        body=CompleteForm,
+        body_example={"ticket": "pQ4mB1xk", "code": "492039"},
+        answer=TokenBody,
+        answer_example=TOKEN,
+        codes=(
+            IdentityCode.TOO_MANY_ATTEMPTS,
+            IdentityCode.TICKET_INVALID,
+            IdentityCode.CODE_INVALID,
         ),
     ),
     Operation(

@@ -1,4 +1,4 @@
-"""Pages of who one is: the front page, sign-up, login, logout, and the profile."""
+"""Pages by which people come in and go: the front page, sign-up, login, logout."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from starlette.responses import Response
 
 from domain.durable import Rejection
+from domain.identity.rules import IdentityCode
 from domain.money import CURRENCIES, format_amount
-from persistence import identity as store
 from serve_apps import identity
 from serve_apps.identity import LoggedIn, client_of
-from serve_apps.pages.visit import Refused, Visit
-from serve_apps.problems import sentence, status_of
+from serve_apps.pages.visit import Visit
+from serve_apps.problems import explain, status_of
 
 _FIELDS: Final = ("email", "name", "password")
 
@@ -65,9 +65,26 @@ async def login(visit: Visit) -> Response:
         visit.services, form.get("email", ""), form.get("password", ""), client
     )
     if isinstance(result, Rejection):
-        return _refused(_login_page(visit, form, result), result)
-    path = _own_path(form.get("next", ""), result.user)
-    return _enter(visit, result, path)
+        return told(_login_page(visit, form, result), result)
+    return _enter(visit, result, _own_path(form.get("next", ""), result.user))
+
+
+async def code_form(visit: Visit) -> Response:
+    """A login begins with the password."""
+    return visit.go("/login")
+
+
+async def code(visit: Visit) -> Response:
+    """Complete a login with a code of the second factor."""
+    form = await visit.form()
+    client = client_of(visit.request)
+    ticket = form.get("ticket", "")
+    result = await identity.complete(visit.services, ticket, form.get("code", ""), client)
+    if isinstance(result, LoggedIn):
+        return _enter(visit, result, _own_path(form.get("next", ""), result.user))
+    if result.code == IdentityCode.TICKET_INVALID:
+        return _login_page(visit, form, result)
+    return told(_code_page(visit, ticket, form, result), result)
 
 
 async def signup_form(visit: Visit) -> Response:
@@ -89,7 +106,9 @@ async def signup(visit: Visit) -> Response:
         client,
     )
     if isinstance(result, Rejection):
-        return _refused(_signup_page(visit, form, result), result)
+        if result.code == IdentityCode.SECOND_FACTOR_REQUIRED:
+            return _code_page(visit, result.fields["ticket"], form)
+        return told(_signup_page(visit, form, result), result)
     return _enter(visit, result, f"/user/{result.user}/?notice=welcome")
 
 
@@ -101,7 +120,7 @@ async def logout_form(visit: Visit) -> Response:
     if visit.principal is None:
         return visit.go("/")
     if visit.request.headers.get("sec-fetch-site") == "same-origin":
-        return await _leave(visit)
+        return await leave(visit)
     return visit.page("identity/logout.html")
 
 
@@ -110,59 +129,30 @@ async def logout(visit: Visit) -> Response:
     if visit.principal is None:
         return visit.go("/")
     await visit.form()
-    return await _leave(visit)
+    return await leave(visit)
 
 
-async def profile(visit: Visit) -> Response:
-    """Name, open sessions and API tokens."""
-    return await _profile_page(visit, 200, "", "")
-
-
-async def rename(visit: Visit) -> Response:
-    """Change one's name."""
-    form = await visit.form()
-    assert visit.principal is not None
-    name = form.get("name", "")
-    result = await identity.rename(visit.services, visit.principal, name)
-    if isinstance(result, Rejection):
-        return await _profile_page(visit, status_of(result.code), name, sentence(result.code))
-    return visit.go(f"{visit.home}profile", notice="renamed")
-
-
-async def revoke(visit: Visit) -> Response:
-    """End one of one's sessions."""
-    form = await visit.form()
-    number = form.get("session", "")
-    if not (number.isascii() and number.isdecimal() and len(number) < 19):
-        raise Refused(422)
-    assert visit.principal is not None
-    if int(number) == visit.principal.session_id:
-        return await _leave(visit)
-    if not await visit.services.sessions.revoke(visit.user, int(number)):
-        raise Refused(404)
-    return visit.go(f"{visit.home}profile", notice="revoked")
-
-
-async def _profile_page(visit: Visit, status: int, name: str, error: str) -> Response:
-    assert visit.principal is not None
-    sessions = await store.sessions_of(visit.services.pool, visit.user, visit.services.now())
+def _code_page(
+    visit: Visit, ticket: str, form: dict[str, str], refused: Rejection | None = None
+) -> Response:
     return visit.page(
-        "identity/profile.html",
-        status,
-        name=name or visit.principal.name,
-        error=error,
-        browsers=[row for row in sessions if row.kind == "browser"],
-        tokens=[row for row in sessions if row.kind == "api"],
+        "identity/code.html",
+        status_of(refused.code) if refused else 200,
+        ticket=ticket,
+        next=form.get("next", ""),
+        error=explain(refused),
     )
 
 
 def _login_page(visit: Visit, form: dict[str, str], refused: Rejection | None = None) -> Response:
+    if refused is not None and refused.code == IdentityCode.SECOND_FACTOR_REQUIRED:
+        return _code_page(visit, refused.fields["ticket"], form)
     return visit.page(
         "identity/login.html",
         status_of(refused.code) if refused else 200,
         email=form.get("email", ""),
         next=form.get("next", ""),
-        error=_explain(refused),
+        error=explain(refused),
     )
 
 
@@ -174,24 +164,16 @@ def _signup_page(visit: Visit, form: dict[str, str], refused: Rejection | None =
         status_of(refused.code) if refused else 200,
         email=form.get("email", ""),
         name=form.get("name", ""),
-        errors={field: _explain(refused)} if field in _FIELDS else {},
-        error="" if field in _FIELDS else _explain(refused),
+        errors={field: explain(refused)} if field in _FIELDS else {},
+        error="" if field in _FIELDS else explain(refused),
         currencies=config.currencies,
         bonus=format_amount(config.bonus_amount, config.bonus_currency),
         bonus_currency=config.bonus_currency,
     )
 
 
-def _explain(refused: Rejection | None) -> str:
-    if refused is None:
-        return ""
-    wait = refused.fields.get("retry_after")
-    if wait is None:
-        return sentence(refused.code)
-    return f"Too many attempts have failed. Try again in {wait} seconds."
-
-
-def _refused(response: Response, refused: Rejection) -> Response:
+def told(response: Response, refused: Rejection) -> Response:
+    """The page of a refusal, with when to try again where that is known."""
     if "retry_after" in refused.fields:
         response.headers["retry-after"] = refused.fields["retry_after"]
     return response
@@ -203,7 +185,8 @@ def _enter(visit: Visit, result: LoggedIn, path: str) -> Response:
     return response
 
 
-async def _leave(visit: Visit) -> Response:
+async def leave(visit: Visit) -> Response:
+    """End the session in use."""
     assert visit.principal is not None
     await identity.logout(visit.services, visit.principal)
     response = visit.go("/", notice="logged-out")
