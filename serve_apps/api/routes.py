@@ -13,9 +13,12 @@ from serve_apps.api import (
     identity,
     instruments,
     keys,
+    mail,
+    notifications,
     operations,
     trading,
     transfers,
+    webhooks,
 )
 from serve_apps.api.openapi import Documentation, description
 from serve_apps.api.routing import Operation, make_routes
@@ -29,7 +32,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *instruments.OPERATIONS,
     *trading.OPERATIONS,
     *keys.OPERATIONS,
+    *notifications.OPERATIONS,
+    *webhooks.OPERATIONS,
     *operations.OPERATIONS,
+    *mail.OPERATIONS,
     *backoffice.OPERATIONS,
 )
 """The busiest first, as routes are tried in this order."""
