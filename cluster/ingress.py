@@ -7,16 +7,21 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
+
+from cluster.split import CANARY, PREFIX, STABLE
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from cluster.release import Recipe
     from serve_apps.services import AppConfig
 
-APPLICATION: Final = "kontor"
+APPLICATION: Final = STABLE
+BESIDE_VARIABLE: Final = "KONTOR_BESIDE"
+_STARTS_MAX: Final = 5
 # Each open websocket counts as a request under way.
 _REQUESTS_MAX: Final = 5_000
 _UNWATCHED: Final = (b"x-request-disconnect-disabled", b"?1")
@@ -50,25 +55,70 @@ class Unwatched:
         await self._app(scope, receive, send)
 
 
+class Beside:
+    """Lets the canary answer as if it were the only one.
+
+    Serve gives it a path of its own and refuses requests to any other; HAProxy sends it requests
+    as they are. So the path is put before them here, and taken away again by ``Itself``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and not scope["path"].startswith("/-/"):
+            scope["path"] = PREFIX + scope["path"]
+        await self._app(scope, receive, send)
+
+
+class Itself:
+    """The application without the path that Serve has put it under: see ``Beside``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "path" in scope:
+            scope["path"] = scope["path"].removeprefix(PREFIX)
+            scope["root_path"] = ""
+        await self._app(scope, receive, send)
+
+
 def middlewares() -> list[Middleware]:
     """Called by each replica's server; see ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``."""
     from starlette.middleware import Middleware
 
-    return [Middleware(Unwatched)]
+    beside = [Middleware(Beside)] if os.environ.get(BESIDE_VARIABLE) else []
+    return [*beside, Middleware(Unwatched)]
 
 
 def _builder(config: AppConfig) -> Callable[[], Any]:
     def build_application() -> Any:
+        from cluster.ingress import settled
         from serve_apps.application import build
 
-        application = build(dataclasses.replace(config, name=f"serve-{os.getpid()}"))
-        # What is loaded by now stays: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
-        return application
+        return settled(build(dataclasses.replace(config, name=f"serve-{os.getpid()}")))
 
     return build_application
+
+
+def _release_builder(recipe: Recipe) -> Callable[[], Any]:
+    """Builds by the code that the replica finds, which need not be ours."""
+
+    def build_release() -> Any:
+        from cluster.release import application
+
+        return application(recipe)
+
+    return build_release
+
+
+def settled(application: Any) -> Any:
+    """What is loaded by now stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    return application
 
 
 def prepare(*, host: str, port: int, every_node: bool) -> None:
@@ -97,20 +147,66 @@ def found() -> bool:
 
 def run(config: AppConfig, *, replicas: int) -> None:
     """Start the application's replicas and wait until all answer."""
+    _run(_builder(config), replicas, APPLICATION, "/")
+
+
+def run_release(recipe: Recipe, *, replicas: int, canary: bool) -> None:
+    """Start replicas of another version, beside the stable ones or in their place.
+
+    Waits until all answer; raises ``RuntimeError`` when they do not start. Those that run are left
+    alone where only their number changes.
+    """
+    variables = {"PYTHONPATH": recipe["path"]} if recipe["path"] else {}
+    if canary:
+        variables[BESIDE_VARIABLE] = "1"
+    name, prefix = (CANARY, PREFIX) if canary else (APPLICATION, "/")
+    version = f"release-{recipe['release']}"
+    _run(_release_builder(recipe), replicas, name, prefix, variables, version)
+
+
+def _run(
+    builder: Callable[[], Any],
+    replicas: int,
+    name: str,
+    prefix: str,
+    variables: Mapping[str, str] | None = None,
+    version: str | None = None,
+) -> None:
     from ray import serve
 
-    ingress = serve.deployment(
+    options: dict[str, Any] = {"num_cpus": 0}
+    if variables:
+        options["runtime_env"] = {"env_vars": dict(variables)}
+    ingress: Any = serve.deployment(
         name="Ingress",
         num_replicas=replicas,
         max_ongoing_requests=_REQUESTS_MAX,
+        max_constructor_retry_count=_STARTS_MAX,
         health_check_period_s=1,
         health_check_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=5,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=options,
         logging_config=_LOGGING,
-    )(serve.ingress(_builder(config))())
-    serve.run(ingress.bind(), name=APPLICATION, route_prefix="/", blocking=False)
+    )(serve.ingress(builder)())
+    if version is not None:
+        ingress = ingress.options(version=version, _internal=True)
+    serve.run(ingress.bind(), name=name, route_prefix=prefix, blocking=False)
+
+
+def condition(name: str) -> str:
+    """What Serve says of an application, such as ``RUNNING``; empty if it knows no such one."""
+    from ray import serve
+
+    found = serve.status().applications.get(name)
+    return "" if found is None else str(found.status.value)
+
+
+def end(name: str) -> None:
+    """End an application's replicas when they have answered what they are answering."""
+    from ray import serve
+
+    serve.delete(name)
 
 
 def stop(*, patience_s: float) -> None:

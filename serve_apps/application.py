@@ -25,6 +25,7 @@ from serve_apps import identity
 from serve_apps.access_log import AccessLog
 from serve_apps.api.routes import routes as api_routes
 from serve_apps.api.routing import Answer, respond
+from serve_apps.canary import Meter
 from serve_apps.exchange.errors import failure
 from serve_apps.exchange.mount import PREFIXES, Exchange
 from serve_apps.gateway.front import Reader
@@ -86,6 +87,7 @@ class Application:
         self._reader = Reader(config.via_header, config.forwarded_hops)
         self._access_log = AccessLog(config.access_log)
         self._log_access = bool(config.access_log)
+        self._meter = Meter(config.side)
         self._body_size_max = config.body_size_max
         self._api_headers = _headers(config, page=False)
         self._page_headers = _headers(config, page=True)
@@ -161,6 +163,8 @@ class Application:
                 raise
             await self._fail(scope, receive, send_front, 500, None)
         finally:
+            if self._meter.release:
+                self._meter.count(status, time.perf_counter() - started)
             if self._log_access:
                 self._access_log.logger.info(
                     "request",
@@ -214,6 +218,7 @@ class Application:
             await self.services.open(JOBS)
             await self._exchange.start()
             await self._live.start()
+            self._meter.start(self.services.redis)
         except Exception as error:
             log.exception("not_started")
             await send({"type": "lifespan.startup.failed", "message": repr(error)})
@@ -221,6 +226,7 @@ class Application:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         try:
+            await self._meter.stop(self.services.redis)
             await self._live.stop()
             await self._exchange.stop()
             await self.services.close()

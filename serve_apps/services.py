@@ -96,6 +96,7 @@ class AppConfig:
     ``access_log`` is the path of a file, or empty for none. ``dashboard_url`` is where Ray's own
     pages are. ``mail_dir`` holds the mails that development catches at ``mail_port``, and is empty
     where mail is really sent. ``private_webhooks`` allows endpoints in our own network.
+    ``side`` is ``canary`` for the version that runs beside the stable one.
     """
 
     database_url: str
@@ -125,6 +126,7 @@ class AppConfig:
     mail_dir: str = ""
     mail_port: int = 0
     private_webhooks: bool = False
+    side: str = "stable"
     body_size_max: int = 4 * 1024 * 1024
     limits: LimitSettings = field(default_factory=LimitSettings)
     request_limits: RequestLimits = field(default_factory=RequestLimits)
