@@ -18,6 +18,7 @@ from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus
 from domain.accounts.numbers import customer_of
 from domain.money import format_amount
+from domain.identity.rules import short_name
 from domain.notifications import Kind
 from domain.orders import ACCOUNTS, UNIT_EXPONENT, OrderStatus
 from persistence import notifications as store
@@ -175,7 +176,7 @@ async def _named(connection: Connection, notices: list[Notice]) -> list[Notice]:
     for notice in notices:
         other = notice.values.get("counterparty")
         if other is not None:
-            values = {**notice.values, "name": names.get(customer_of(int(other)), "")}
+            values = {**notice.values, "name": short_name(names.get(customer_of(int(other)), ""))}
             notice = Notice(notice.user, notice.kind, values, notice.key)
         found.append(notice)
     return found

@@ -124,6 +124,12 @@ def check_name(text: str) -> str | None:
     return None if any(unicodedata.category(char)[0] == "C" for char in name) else name
 
 
+def short_name(name: str) -> str:
+    """How a customer is shown to others: first name and initials."""
+    first, *others = name.split(" ")
+    return " ".join([first, *(f"{other[0]}." for other in others)])
+
+
 def check_password(password: str, email: str, name: str) -> Rejection | None:
     """Length, and the guesses that come first: common words, one character, runs, one's own name.
 

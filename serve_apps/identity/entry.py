@@ -28,6 +28,7 @@ from domain.identity.rules import (
     check_name,
     check_sign_up,
     email_key,
+    short_name,
 )
 from domain.identity.secondfactor import TICKET_FAILURES_MAX, TICKET_S
 from domain.notifications import Kind
@@ -230,12 +231,7 @@ async def payee_name(services: Services, account: int) -> str | None:
 async def payee_names(services: Services, customers: Collection[int]) -> dict[int, str]:
     """How customers are shown to others: first name and initials."""
     names = await store.user_names(services.pool, customers) if customers else {}
-    return {customer: _short(name) for customer, name in names.items()}
-
-
-def _short(name: str) -> str:
-    first, *others = name.split(" ")
-    return " ".join([first, *(f"{other[0]}." for other in others)])
+    return {customer: short_name(name) for customer, name in names.items()}
 
 
 async def open_customer(services: Services, user: int) -> bool:

@@ -92,7 +92,7 @@ async def test_payments_are_told_to_whom_they_concern(pool: Pool) -> None:
                 "currency": "USD",
                 "account": str(BEN_USD),
                 "counterparty": str(ANN_USD),
-                "name": "Ann",
+                "name": "Ann B.",
                 "transfer": "00" * 15 + "01",
             },
         )
@@ -103,7 +103,7 @@ async def test_payments_are_told_to_whom_they_concern(pool: Pool) -> None:
         "destination_closed",
         "7.00",
     )
-    assert (values["account"], values["name"]) == (str(ANN_USD), "Ben")
+    assert (values["account"], values["name"]) == (str(ANN_USD), "Ben C.")
 
 
 async def test_what_the_back_office_does_is_told(pool: Pool) -> None:

@@ -18,11 +18,11 @@ ANN, BEN = 1_000_000_001, 1_000_000_002
 
 async def people(pool: Pool) -> None:
     """Ann and Ben exist."""
-    for user, name in ((ANN, "ann"), (BEN, "ben")):
+    for user, name in ((ANN, "ann baker"), (BEN, "ben carter")):
         await pool.execute(
             "INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, 'x')",
             user,
-            f"{name}@example.com",
+            f"{name.split()[0]}@example.com",
             name.title(),
         )
 
