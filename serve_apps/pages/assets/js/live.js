@@ -2,6 +2,7 @@
 // page then asks for the truth as it would on loading. After a lost connection it asks as well.
 import { io } from "../vendor/socket.io.esm.min.js";
 import { refreshDesk } from "./exchange/desk.js";
+import { receive, resumed, since } from "./notifications.js";
 import { toast } from "./toast.js";
 
 const home = document.body.dataset.live;
@@ -40,7 +41,11 @@ function grouped(amount) {
 
 if (home) {
   let known = false;
-  const socket = io({ transports: ["websocket"], reconnectionDelayMax: 10000 });
+  const socket = io({
+    transports: ["websocket"],
+    reconnectionDelayMax: 10000,
+    auth: (send) => send({ since: since() }),
+  });
   socket.on("connect", () => {
     light("live", "Live");
     if (known) {
@@ -55,22 +60,10 @@ if (home) {
     if (reason === "io server disconnect") light("away", "Logged out");
   });
   socket.on("connect_error", () => light("away", socket.active ? "Reconnecting" : "Not live"));
-  socket.on("transfer", (transfer) => {
-    refresh();
-    if (transfer.direction === "in") {
-      toast(
-        `+${grouped(transfer.amount)} ${transfer.currency} has arrived`,
-        `On your account …${transfer.account.slice(-4)}`,
-        `${home}transaction/${transfer.id}/`,
-      );
-    } else if (transfer.status === "returned") {
-      toast(
-        `${grouped(transfer.amount)} ${transfer.currency} came back`,
-        "The transfer was returned, fee included",
-        `${home}transaction/${transfer.id}/`,
-      );
-    }
-  });
+  // The words come with the notification; here the page only reads its amounts again.
+  socket.on("transfer", refresh);
+  socket.on("resumed", (told) => resumed(told.last));
+  socket.on("notifications", (told) => receive(told.items));
   socket.on("order", (order) => {
     refreshDesk();
     tellOfOrder(order);
