@@ -17,8 +17,8 @@ from actors.following import Follower, Turn, decoders, events_of
 from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus
 from domain.accounts.numbers import customer_of
-from domain.money import format_amount
 from domain.identity.rules import short_name
+from domain.money import format_amount
 from domain.notifications import Kind
 from domain.orders import ACCOUNTS, UNIT_EXPONENT, OrderStatus
 from persistence import notifications as store
