@@ -44,6 +44,10 @@ NOTICES: Final[dict[str, str]] = {
     "listed": "The instrument is listed.",
     "instrument-changed": "The instrument is changed.",
     "key-revoked": "The key is revoked.",
+    "webhook-deleted": "The endpoint is deleted.",
+    "webhook-pinged": "A test is on its way.",
+    "webhook-enabled": "The endpoint is switched on again.",
+    "resent": "The message is sent again.",
     "preferences": "What you hear of is changed.",
     "logged-out": "You are logged out.",
 }

@@ -13,6 +13,7 @@ from serve_apps.pages import notifications, operations
 from serve_apps.pages.accounts import history, home, transfer
 from serve_apps.pages.exchange.routes import routes as exchange_routes
 from serve_apps.pages.identity import entry, links, profile
+from serve_apps.pages.mail.routes import routes as mail_routes
 from serve_apps.pages.visit import Page, Pages
 from serve_apps.services import Services
 
@@ -93,6 +94,7 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("notifications/read", None, notifications.read),
         *member("notifications/preferences", notifications.preferences, notifications.choose),
         *exchange_routes(pages),
+        *mail_routes(pages, services),
         *operator("", operations.show),
         *operator("fragments/overview", operations.fragment),
     ]

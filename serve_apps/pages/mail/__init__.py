@@ -1,0 +1,1 @@
+"""Pages about what is sent: webhooks, what could not be delivered, what mails look like."""
