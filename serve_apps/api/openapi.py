@@ -41,6 +41,8 @@ _PATH_PARAMETERS: Final = {
     "customer": ("A customer's number", r"^[1-9][0-9]{9}$"),
     "adjustment": ("An adjustment's id", r"^[0-9a-f]{32}$"),
     "confirmation": ("A confirmation's id", r"^[0-9a-f]{32}$"),
+    "webhook": ("A webhook endpoint's number", r"^[0-9]{1,18}$"),
+    "message": ("A delivery's number", r"^[0-9]{1,18}$"),
     "role": ("A role", r"^[a-z]{1,40}$"),
 }
 
