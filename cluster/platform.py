@@ -37,6 +37,7 @@ from serve_apps.gateway.front import via_header
 if TYPE_CHECKING:
     from actors.durable.supervisor import Supervisor
     from actors.keeping import Keeper
+    from cluster.canary import CanaryKeeper
     from serve_apps.services import AppConfig
 
 log = structlog.get_logger("kontor.platform")
@@ -268,10 +269,11 @@ class Platform:
     def _start_ingress(self, config: AppConfig) -> None:
         import ray
 
-        from cluster import ingress
+        from cluster import canary, ingress
 
         try:
-            ingress.run(config, replicas=self.settings.replicas)
+            if not canary.start_promoted(self.settings, config):
+                ingress.run(config, replicas=self.settings.replicas)
         except (RuntimeError, ray.exceptions.RayError) as error:
             log.info("ingress_failed", error=str(error))
             raise StartError(
@@ -293,6 +295,7 @@ class Platform:
         await asyncio.gather(
             self._watch_servers(),
             self._supervise(),
+            self._canary_keeper().run(),
             *(keeper.run() for keeper in self._keepers()),
         )
 
@@ -326,6 +329,12 @@ class Platform:
                 await asyncio.sleep(1)
             else:
                 await asyncio.gather(*(supervisor.run() for supervisor in self._supervisors(pool)))
+
+    def _canary_keeper(self) -> CanaryKeeper:
+        from cluster.canary import CanaryKeeper
+
+        assert self.config is not None
+        return CanaryKeeper(self.settings, self.config)
 
     def _keepers(self) -> list[Keeper]:
         """One for each actor of which there is to be one."""

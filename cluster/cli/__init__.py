@@ -6,6 +6,7 @@ from cluster.cli import (
     accounts,
     backup,
     bench,
+    canary,
     chaos,
     drain,
     history,
@@ -20,6 +21,7 @@ from cluster.cli.main import app, main
 
 app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
 app.add_typer(bench.app, name="bench")
+app.add_typer(canary.app, name="canary", no_args_is_help=True)
 app.add_typer(history.app, name="history", no_args_is_help=True)
 app.add_typer(instrument.app, name="instrument", no_args_is_help=True)
 app.add_typer(role.app, name="role", no_args_is_help=True)

@@ -1,0 +1,327 @@
+"""Carries out what is wished of canary releases: started, weighed, promoted, rolled back.
+
+Runs in ``kontor up``. A release is a row (``persistence.releases``), so a ``kontor up`` that was
+killed goes on where the other one stood. Each step is taken only when the one before has arrived
+everywhere, which is why no request is lost: see ``docs/operations/canary.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from cluster import front, ingress
+from cluster.front import Told
+from cluster.release import fingerprint, recipe_of
+from cluster.split import CANARY, Share
+from persistence import releases
+from persistence.audit import Actor
+from persistence.database import OUTAGES, Pool, open_pool
+from persistence.releases import Comparison, Release
+from serve_apps import canary
+
+if TYPE_CHECKING:
+    from cluster.settings import Settings
+    from serve_apps.services import AppConfig
+
+log = structlog.get_logger("kontor.canary")
+
+PLATFORM: Final = Actor(None, "kontor up", "platform")
+LOOK_EVERY_S: Final = 0.5
+START_S: Final = 120.0
+ARRIVE_S: Final = 20.0
+IDLE_S: Final = 80.0
+"""As long as an idle connection can live in an older HAProxy: its 75 s, and a little more."""
+WINDOW_S: Final = 60.0
+ENOUGH_REQUESTS: Final = 50
+"""So many requests in the window are needed before a rate of errors means something."""
+_UNWELL_S: Final = 30.0
+_VERIFY_EVERY_S: Final = 2.0
+_SAME_S: Final = 1.0
+
+
+class NotStarted(Exception):
+    """The canary does not run. The text is one line for the operator."""
+
+
+class ErrorRate:
+    """The canary's rate of errors over the last minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def take(self, requests: int, errors: int) -> float | None:
+        """Percent, from totals so far; ``None`` while there were too few requests to say."""
+        now = self._clock()
+        self._seen.append((now, requests, errors))
+        while now - self._seen[0][0] > WINDOW_S:
+            self._seen.popleft()
+        _, before, errors_before = self._seen[0]
+        lately = requests - before
+        return None if lately < ENOUGH_REQUESTS else 100 * (errors - errors_before) / lately
+
+
+class CanaryKeeper:
+    """One for a platform."""
+
+    def __init__(self, settings: Settings, config: AppConfig) -> None:
+        self._settings = settings
+        self._config = config
+        self._rate = ErrorRate()
+        self._of = 0
+        self._share = Share(0, "none")
+        self._told_at = 0.0
+        self._compared_at = 0.0
+        self._unwell_since: float | None = None
+        self._pool: Pool
+        self._redis: redis.asyncio.Redis
+
+    async def run(self) -> None:
+        """Look for something to do again and again, until cancelled."""
+        self._redis = redis.asyncio.Redis.from_url(self._config.redis_url, socket_timeout=5)
+        while True:
+            try:
+                self._pool = await open_pool(
+                    self._config.database_url, name="kontor canary", size_max=2
+                )
+                break
+            except OUTAGES as error:
+                log.warning("canary_waits", error=repr(error))
+                await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            while True:
+                await self._look_once()
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            await self._redis.aclose()
+            self._pool.terminate()
+
+    async def _look_once(self) -> None:
+        try:
+            release = await releases.under_way(self._pool)
+            if release is not None:
+                await self._carry_out(release)
+        except OUTAGES as error:
+            log.warning("canary_waits", error=repr(error))
+        except Exception:  # Ray and Serve raise all kinds, and the next look tries again
+            log.exception("canary_looks_again")
+
+    async def _carry_out(self, release: Release) -> None:
+        if release.id != self._of:
+            self._of, self._rate, self._unwell_since = release.id, ErrorRate(), None
+        steps: dict[str, Callable[[Release], Awaitable[None]]] = {
+            releases.STARTING: self._start,
+            releases.RUNNING: self._watch,
+            releases.PROMOTING: self._promote,
+            releases.ROLLING_BACK: self._roll_back,
+        }
+        await steps[release.state](release)
+
+    # -- steps ----------------------------------------------------------------------------
+
+    async def _start(self, release: Release) -> None:
+        try:
+            await self._bring_up(release, release.replicas)
+        except NotStarted as error:
+            await self._end_canary()
+            await self._settle(release, releases.FAILED, str(error))
+            return
+        await self._settle(release, releases.RUNNING)
+
+    async def _watch(self, release: Release) -> None:
+        condition = await asyncio.to_thread(ingress.condition, CANARY)
+        if not condition:  # the platform was started again
+            try:
+                await self._bring_up(release, release.replicas)
+            except NotStarted as error:
+                await self._end_canary()
+                await self._settle(release, releases.FAILED, str(error))
+                return
+        await self._weigh(release, release.weight)
+        await self._compare(release, condition)
+
+    async def _promote(self, release: Release) -> None:
+        """All traffic to the canary, its version in the stable one's place, all traffic back."""
+        await self._bring_up(release, max(release.replicas, self._settings.replicas))
+        await releases.note(self._pool, release, "all traffic goes to the new version")
+        await self._arrive(self._share_of(release, 100))
+        await self._until_older_are_gone()
+        await releases.note(self._pool, release, "the new version takes the stable one's place")
+        recipe = recipe_of(
+            release.id, release.path, release.settings, self._settings, self._config, canary.STABLE
+        )
+        await self._deploy(recipe, self._settings.replicas, of_canary=False)
+        await releases.note(self._pool, release, "all traffic goes back to where it was")
+        await self._compare(release, "")
+        await self._arrive(self._share_of(release, 0))
+        await self._until_older_are_gone()
+        await self._end_canary()
+        await self._settle(release, releases.PROMOTED)
+
+    async def _roll_back(self, release: Release) -> None:
+        """All traffic to the stable version; then the canary ends."""
+        await releases.note(self._pool, release, "all traffic goes to the stable version")
+        if await asyncio.to_thread(ingress.condition, CANARY):
+            await self._arrive(self._share_of(release, 0))
+            await self._compare(release, "")
+        await self._end_canary()
+        await self._settle(release, releases.ROLLED_BACK)
+
+    # -- what they are made of ------------------------------------------------------------
+
+    async def _bring_up(self, release: Release, replicas: int) -> None:
+        """Have so many replicas of the canary that are ready; none gets a request by that."""
+        if not await asyncio.to_thread(ingress.condition, CANARY):
+            self._share = self._share_of(release, 0)
+            await front.tell_all(self._share)
+        await releases.note(self._pool, release, "its replicas start")
+        recipe = recipe_of(
+            release.id, release.path, release.settings, self._settings, self._config, canary.CANARY
+        )
+        await self._deploy(recipe, replicas, of_canary=True)
+        await releases.note(self._pool, release, "its health is checked")
+        told = await self._arrive(self._share, servers=replicas)
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            for address in told[0].servers:
+                try:
+                    answer = await client.get(f"http://{address}/readyz")
+                except httpx.HTTPError as error:
+                    raise NotStarted(f"A replica does not answer: {error!r}") from None
+                if answer.status_code != 200:
+                    raise NotStarted(f"A replica is not ready: {answer.text[:200]}")
+
+    async def _deploy(self, recipe: Any, replicas: int, *, of_canary: bool) -> None:
+        try:
+            async with asyncio.timeout(START_S):
+                await asyncio.to_thread(
+                    ingress.run_release, recipe, replicas=replicas, canary=of_canary
+                )
+        except TimeoutError:
+            raise NotStarted(f"Its replicas do not start within {START_S:.0f} s.") from None
+        except RuntimeError as error:
+            raise NotStarted(f"Its replicas do not start: {_reason(error)}") from None
+
+    def _share_of(self, release: Release, weight: int) -> Share:
+        return Share(weight, f"r{release.id}")
+
+    async def _weigh(self, release: Release, weight: int) -> None:
+        """Have the share that is wished for, on nodes that have come meanwhile, too."""
+        share = self._share_of(release, weight)
+        if share != self._share or time.monotonic() - self._told_at > _VERIFY_EVERY_S:
+            await front.tell_all(share)
+            self._share, self._told_at = share, time.monotonic()
+
+    async def _arrive(self, share: Share, servers: int = 0) -> list[Told]:
+        """Tell all nodes, and again until each has known it for a second, whatever reloads."""
+        deadline = time.monotonic() + ARRIVE_S
+        since: float | None = None
+        self._share = share
+        while True:
+            told = await front.tell_all(share)
+            right = all(one.share == share for one in told) and len(told[0].servers) >= servers
+            now = time.monotonic()
+            since = None if not right else since or now
+            if since is not None and now - since >= _SAME_S:
+                return told
+            if now > deadline:
+                raise NotStarted(f"HAProxy does not take it up: {told}")
+            await asyncio.sleep(0.2)
+
+    async def _until_older_are_gone(self) -> None:
+        """Wait for what older HAProxy processes may still send by the share of before."""
+        deadline = time.monotonic() + IDLE_S
+        while time.monotonic() < deadline:
+            if not any(one.older for one in await front.tell_all(self._share)):
+                return
+            await asyncio.sleep(0.5)
+
+    async def _end_canary(self) -> None:
+        await asyncio.to_thread(ingress.end, CANARY)
+        try:
+            await canary.say_over(self._redis)
+        except (RedisError, OSError):
+            log.info("canary_key_goes_by_itself")
+
+    async def _compare(self, release: Release, condition: str) -> None:
+        """Have replicas measure, keep what they have measured, and act on it if so wished."""
+        now = time.monotonic()
+        if condition and now - self._compared_at < 1:
+            return
+        self._compared_at = now
+        try:
+            await canary.say_under_way(self._redis, str(release.id))
+            found = await canary.comparison(self._redis, str(release.id))
+        except (RedisError, OSError) as error:
+            log.info("canary_not_compared", error=repr(error))
+            return
+        if found != release.comparison:
+            await releases.compare(self._pool, release, found)
+        reason = self._verdict(release, found, condition) if condition else ""
+        if reason:
+            log.warning("canary_rolled_back", reason=reason)
+            await self._settle(release, releases.ROLLING_BACK, reason)
+
+    def _verdict(self, release: Release, found: Comparison, condition: str) -> str:
+        """Why the canary is to be rolled back by itself, or nothing."""
+        if release.bound is None:
+            return ""
+        rate = self._rate.take(found.canary.requests, found.canary.errors)
+        if rate is not None and rate > release.bound:
+            return (
+                f"{rate:.1f} % of its answers in the last minute were errors, beyond"
+                f" {release.bound:g} %."
+            )
+        now = time.monotonic()
+        well = condition == "RUNNING"
+        self._unwell_since = None if well else self._unwell_since or now
+        if self._unwell_since is not None and now - self._unwell_since > _UNWELL_S:
+            return f"Its replicas have been {condition.lower()} for {_UNWELL_S:.0f} s."
+        return ""
+
+    async def _settle(self, release: Release, state: str, reason: str = "") -> None:
+        await releases.settle(self._pool, release, state, PLATFORM, reason=reason)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)
+
+
+def start_promoted(settings: Settings, config: AppConfig) -> bool:
+    """Start the replicas of the promoted release; ``False`` if none stands, or it does not start.
+
+    It stands as long as the platform's own code is what it was promoted beside.
+    """
+    release = asyncio.run(_standing(config.database_url))
+    if release is None:
+        return False
+    recipe = recipe_of(release.id, release.path, release.settings, settings, config, canary.STABLE)
+    try:
+        ingress.run_release(recipe, replicas=settings.replicas, canary=False)
+    except RuntimeError as error:
+        log.error("promoted_release_does_not_start", release=release.id, error=str(error))
+        return False
+    log.info("promoted_release", release=release.id, path=release.path)
+    return True
+
+
+async def _standing(database_url: str) -> Release | None:
+    pool = await open_pool(database_url, name="kontor canary", size_max=1)
+    try:
+        release = await releases.promoted(pool)
+        if release is None or release.base == fingerprint():
+            return release
+        reason = "The platform's own code has changed."
+        await releases.settle(pool, release, releases.REPLACED, PLATFORM, reason=reason)
+        return None
+    finally:
+        await pool.close()
