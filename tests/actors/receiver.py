@@ -43,6 +43,7 @@ class Receiver:
         self.requests: list[Received] = []
         self.answers: list[str] = []
         self.slow = False
+        self.url = ""
         self.arrived = asyncio.Event()
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -51,7 +52,9 @@ class Receiver:
         """Listen; gives the port."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
         try:
-            yield server.sockets[0].getsockname()[1]
+            port: int = server.sockets[0].getsockname()[1]
+            self.url = f"http://127.0.0.1:{port}/hooks"
+            yield port
         finally:
             server.close()
             for writer in self._writers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from actors.letters import LANGUAGE
 from domain.identity.permissions import Permission
 from domain.notifications import KINDS, Kind
 from serve_apps import mail
@@ -71,7 +72,7 @@ async def preview_html(visit: Visit) -> Response:
 
 def _asked(visit: Visit) -> tuple[Kind, str]:
     name = visit.request.path_params["kind"]
-    language = visit.query.get("language", mail.LANGUAGE)
+    language = visit.query.get("language", LANGUAGE)
     if name not in KINDS or language not in mail.choices():
         raise Refused(404)
     return Kind(name), language
