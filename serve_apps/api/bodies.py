@@ -139,7 +139,8 @@ class HistoryBody(msgspec.Struct, rename={"source": "from", "destination": "to"}
     """A transfer as one of its parties sees it.
 
     ``from`` is null when the house paid, or the customer's brokerage; ``to`` is null when it went
-    to the brokerage. ``kind`` is transfer, bonus, hold, funding or withdrawal.
+    to the brokerage, or was taken by an adjustment. ``kind`` is transfer, bonus, hold, funding,
+    withdrawal or adjustment.
     """
 
     id: str

@@ -50,6 +50,14 @@ NOTICES: Final[dict[str, str]] = {
     "resent": "The message is sent again.",
     "preferences": "What you hear of is changed.",
     "logged-out": "You are logged out.",
+    "frozen": "The account is frozen. Its owner is told.",
+    "unfrozen": "The freeze is taken off. The owner is told.",
+    "limit-set": "The limit is set.",
+    "proposed": "The adjustment is proposed. Somebody else decides.",
+    "adjusted": "The adjustment is posted. The customer is told.",
+    "not-adjusted": "The adjustment is refused. Nothing was moved.",
+    "role-given": "The role is given. It counts within seconds.",
+    "role-taken": "The role is taken. It counts within seconds.",
 }
 """What ``?notice=`` may say; nothing else that stands in a URL is ever shown as a message."""
 

@@ -11,6 +11,7 @@ from starlette.types import Scope
 from domain.identity.permissions import Permission
 from serve_apps.pages import notifications, operations
 from serve_apps.pages.accounts import history, home, transfer
+from serve_apps.pages.backoffice.routes import routes as office_routes
 from serve_apps.pages.exchange.routes import routes as exchange_routes
 from serve_apps.pages.identity import entry, links, profile
 from serve_apps.pages.mail.routes import routes as mail_routes
@@ -95,6 +96,7 @@ def routes(services: Services) -> list[BaseRoute]:
         *member("notifications/preferences", notifications.preferences, notifications.choose),
         *exchange_routes(pages),
         *mail_routes(pages, services),
+        *office_routes(pages),
         *operator("", operations.show),
         *operator("fragments/overview", operations.fragment),
     ]

@@ -18,7 +18,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from domain.accounts.numbers import parse_customer
 from domain.durable import Rejection
 from domain.identity.permissions import Permission
+from persistence.audit import Actor
 from persistence.database import OUTAGES
+from serve_apps.backoffice import actor_of
 from serve_apps.notifications import bell
 from serve_apps.pages.rendering import NOTICES, make_environment, render
 from serve_apps.permissions import permits
@@ -101,6 +103,12 @@ class Visit:
     def by_htmx(self) -> bool:
         """Whether htmx asks, which shows a part of the answer in the page that is open."""
         return self.request.headers.get("hx-request") == "true"
+
+    @property
+    def actor(self) -> Actor:
+        """Whoever asks, as the audit log names them; only where a login was required."""
+        assert self.principal is not None
+        return actor_of(self.principal, self.request)
 
     def may(self, permission: str) -> bool:
         """Whether whoever asks may do this; templates name it by its value."""

@@ -140,6 +140,8 @@ def booked(row: TransferRow, user: int) -> list[Posting]:
     sender's business.
     """
     found: list[Posting] = []
+    if row.kind == "adjustment":
+        return list(postings(_adjusted(row)))
     if row.kind == "funding":
         assert row.source is not None
         quantity = units_of(row.amount, row.currency)
@@ -172,6 +174,16 @@ def booked(row: TransferRow, user: int) -> list[Posting]:
     elif row.status == TransferStatus.RETURNED and row.source_customer == user:
         found += [Posting(each.account, each.asset, -each.amount) for each in found]
     return found
+
+
+def _adjusted(row: TransferRow) -> ev.AdjustmentPosted:
+    """The event of an adjustment, as far as it is booked; its people are not the customer's."""
+    given = row.source is None
+    account = row.destination if given else row.source
+    assert account is not None
+    amount = row.amount if given else -row.amount
+    at = microseconds(row.at)
+    return ev.AdjustmentPosted(row.id, account, row.currency, amount, row.reference, 0, 0, at)
 
 
 def _in_currency(found: Iterable[Posting]) -> list[Posting]:
