@@ -115,6 +115,15 @@ class Courier:
             about[channel] = msgspec.structs.asdict(counts)
         return about
 
+    def load(self) -> str:
+        """What there is to do, in a few words."""
+        words = {"email": "mail", "webhook": "webhooks"}
+        return ", ".join(
+            f"{word}: {counts.due} due, {counts.dead} dead"
+            for name, word in words.items()
+            if (counts := self._standing.get(name)) is not None
+        )
+
     async def run(self) -> None:
         """Send until cancelled. Whatever fails is tried again."""
         webhooks = Webhooks(

@@ -27,7 +27,7 @@ class CourierActor(KeptActor):
         super().__init__(made, NICENESS)
 
     def __repr__(self) -> str:
-        return "CourierActor(mail, webhooks)"
+        return f"CourierActor({'starting' if self._courier is None else self._courier.load()})"
 
     async def run(self) -> None:
         """Send."""

@@ -23,6 +23,7 @@ class Addresses(msgspec.Struct, frozen=True):
     ray: str
     dashboard: str
     metrics: str
+    mail_port: int = 0
 
     def write(self, data_dir: Path) -> None:
         """Leave word in the data folder."""

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from actors.courier import CourierSettings
     from actors.keeping import KeptActor
+    from actors.mail import SmtpSettings
     from cluster.settings import Settings
     from serve_apps.services import AppConfig
 
@@ -40,27 +40,32 @@ def kept(settings: Settings, config: AppConfig) -> list[Kept]:
 
 
 def courier_settings(settings: Settings, config: AppConfig) -> CourierSettings:
-    """How mail and webhooks are sent: by the server that was set, or to the one that catches."""
+    """How mail and webhooks are sent."""
     from actors.courier import CourierSettings
+
+    return CourierSettings(
+        secret_key=config.secret_key,
+        public_url=config.public_url,
+        smtp=smtp_settings(settings, config.mail_port),
+        connections=settings.smtp_connections,
+        private=settings.private_webhooks,
+    )
+
+
+def smtp_settings(settings: Settings, mail_port: int) -> SmtpSettings:
+    """Which server mail goes to: the one that was set, or the one that catches it here."""
     from actors.mail import SmtpSettings
     from cluster.mailserver import HOST
 
     if settings.catches_mail:
-        server = SmtpSettings(host=HOST, port=config.mail_port, security="none")
-    else:
-        password = settings.smtp_password
-        server = SmtpSettings(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            security=settings.smtp_security,
-            username=settings.smtp_username,
-            password="" if password is None else password.get_secret_value(),
-            ca_file=str(settings.smtp_ca_file or ""),
-        )
-    return CourierSettings(
-        secret_key=config.secret_key,
-        public_url=config.public_url,
-        smtp=replace(server, sender=settings.mail_sender),
-        connections=settings.smtp_connections,
-        private=settings.private_webhooks,
+        return SmtpSettings(host=HOST, port=mail_port, security="none", sender=settings.mail_sender)
+    password = settings.smtp_password
+    return SmtpSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password="" if password is None else password.get_secret_value(),
+        sender=settings.mail_sender,
+        ca_file=str(settings.smtp_ca_file or ""),
     )

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 
 from cluster import addresses, assets, controlstore, logs, runtime, split
@@ -111,7 +112,8 @@ class Platform:
         with self._step("Pages and API"):
             self._start_ingress(self.config)
         assert self.addresses is not None
-        self.addresses.write(self.data.path)
+        found = msgspec.structs.replace(self.addresses, mail_port=self.config.mail_port)
+        found.write(self.data.path)
 
     def _end_remains(self) -> None:
         """End what an earlier platform of this folder left behind when it was killed."""
