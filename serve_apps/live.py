@@ -40,7 +40,6 @@ RECHECK_S: Final = 20.0
 LINGER_S: Final = 5.0
 """How long a replica goes on listening after its last page has gone; most are back at once."""
 SUBSCRIBE_S: Final = 1.0
-PARTING_S: Final = 3.0
 OWN_EVENTS_MAX: Final = 1_000
 """Own events that wait to be sent to pages; beyond that pages read the truth when they look."""
 BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -106,16 +105,13 @@ class Live:
         await self._feed.start()
 
     async def stop(self) -> None:
-        """Let all pages go; they come back to another replica.
+        """Tell pages nothing more.
 
-        Only the transport is closed: a page that is told that its connection has ended stays away.
+        Whoever runs this closes their connections, and they come back to another replica. Told that
+        they are disconnected, they would stay away.
         """
         await self._feed.stop()
         await end_tasks([*self._tasks, *self._resuming])
-        transports = [self._server.manager.eio_sid_from_sid(page, "/") for page in self._proofs]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARTING_S):
-                await asyncio.gather(*map(self._server.eio.disconnect, filter(None, transports)))
         await self._server.shutdown()
 
     def _origin_allowed(self, origin: str | None, environ: dict[str, Any]) -> bool:

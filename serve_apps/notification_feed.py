@@ -59,7 +59,7 @@ class Feed:
     async def position(self, user: int, since: int | None) -> int:
         """Where a page goes on that has seen everything up to ``since``; ``None``: from now on."""
         last = (await store.heads(self._services.pool, [user])).get(user, 0)
-        return last if since is None else min(since, last)
+        return last if since is None else max(0, min(since, last))
 
     def join(self, page: str, user: int, position: int) -> None:
         """Send the page what follows a position, from now on."""
