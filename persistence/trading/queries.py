@@ -123,8 +123,8 @@ SELECT t.id, t.price, t.quantity, t.side, t.at, t.taker,
         AS joined
 FROM ({inner}) AS t ORDER BY t.id"""
 _RANGE: Final = _TRADES.format(
-    inner="SELECT * FROM trades WHERE symbol = $1 AND id >= $2 - 1 AND id <= $3"
-    " ORDER BY id LIMIT $4 + 1"
+    inner="SELECT * FROM trades WHERE symbol = $1 AND id >= $2::bigint - 1"
+    " AND id <= $3 ORDER BY id LIMIT $4 + 1"
 )
 _RECENT: Final = _TRADES.format(
     inner="SELECT * FROM trades WHERE symbol = $1 ORDER BY id DESC LIMIT $2 + 1"

@@ -20,6 +20,7 @@ INTEGER_LEGAL: Final = "^[0-9]{1,20}$"
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{4,20}", re.ASCII)
 _INTEGER: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_INTEGER_MAX: Final = 2**62
 _MICROSECONDS_FROM: Final = 10**14
 
 Parameters = dict[str, Any]
@@ -112,7 +113,7 @@ def integer(params: Parameters, name: str, default: int | None = None) -> int | 
         return default
     if _INTEGER.fullmatch(value) is None:
         raise illegal(name, INTEGER_LEGAL)
-    return int(value)
+    return min(int(value), _INTEGER_MAX)  # there is nothing of ours beyond
 
 
 def limit(params: Parameters, default: int, limit_max: int) -> int:
