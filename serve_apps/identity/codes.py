@@ -51,6 +51,9 @@ async def check_code(services: Services, user: int, text: str, client: Client) -
     Wrong ones are slowed for this user wherever they are given, and the user is told of the first
     that has to wait: somebody has the password, or a session.
     """
+    refused = await services.gate.admit("second_factor", client.ip, str(user))
+    if refused is not None:
+        return refused
     wait_s = await store.count_attempt(
         services.pool, [("code", str(user), CODE_BACK_OFF)], services.now()
     )

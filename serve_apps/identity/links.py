@@ -124,6 +124,9 @@ def masked(email: str) -> str:
 
 async def ask_reset(services: Services, email: str, client: Client) -> Rejection | None:
     """Somebody wants to set a new password for this address, known or not."""
+    refused = await services.gate.admit("password_reset", client.ip, email_key(email))
+    if refused is not None:
+        return refused
     key = hashlib.sha256(email_key(email).encode("utf-8", "replace")).hexdigest()
     rules: list[tuple[store.FailureKind, str, BackOff]] = [("link", key, LINK_BACK_OFF)]
     if client.ip:

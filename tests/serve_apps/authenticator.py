@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pyotp
 
+from serve_apps import identity
 from serve_apps.application import Application
 from tests.serve_apps.conftest import User
 from tests.serve_apps.inprocess import PASSWORD
@@ -52,14 +54,23 @@ class Authenticator:
         return next(code for code in map("{:06d}".format, range(100)) if code not in near)
 
 
-async def switch_on(user: User, clock: Clock) -> tuple[Authenticator, list[str]]:
+async def switch_on(
+    user: User, clock: Clock, password: str = PASSWORD
+) -> tuple[Authenticator, list[str]]:
     """Give a user a second factor; with the recovery codes."""
     path = user.path + "second-factor/"
-    made = (await user.http.post(path, json={"password": PASSWORD})).json()
+    made = (await user.http.post(path, json={"password": password})).json()
     device = Authenticator(made["secret"], clock)
     answer = await user.http.post(path + "confirm/", json={"code": device.again()})
     assert answer.status_code == 200, answer.text
     return device, answer.json()["recovery_codes"]
+
+
+async def looked_at(app: Application) -> None:
+    """Wait until the background job has looked at all requests for a new password."""
+    async with asyncio.timeout(5):
+        while await app.services.pool.fetchval("select count(*) from reset_requests"):
+            await identity.send_resets(app.services)
 
 
 async def links(app: Application, kind: str) -> list[tuple[str, str]]:
