@@ -27,6 +27,8 @@ CHANNEL: Final = "kontor:live"
 _BACKLOG_MAX: Final = 100_000
 _GATHER_S: Final = 0.02
 
+_TOLD: Final = frozenset({ev.TransferReceived, ev.TransferSent, ev.TransferReturned})
+
 LiveTransfer = tuple[int, bytes, bool, int, int, int, str, str]
 """User, transfer id, incoming?, account, counterparty, amount, currency, status."""
 
@@ -106,8 +108,8 @@ class LivePublisher:
         self._task = asyncio.create_task(self._pump())
 
     def publish(self, at: int, events: list[tuple[str, Any]], news: Sequence[Any] = ()) -> None:
-        """Queue what a turn made happen."""
-        if self._size < _BACKLOG_MAX:
+        """Queue what a turn made happen, if there is anything that a page shows at once."""
+        if self._size < _BACKLOG_MAX and any(type(event) in _TOLD for _, event in events):
             self._backlog.append(events)
             self._size += len(events)
             self._wake.set()

@@ -1,7 +1,7 @@
 """Links: a gateway's commands to one partition, in batches and in order.
 
-Everything that gathers while a batch is under way goes in the next. Nothing is repeated by
-itself. Batches go through a ``Channel``, which keeps order.
+Everything that gathers while as many batches are under way as may be goes in the next. Nothing is
+repeated by itself. Batches go through a ``Channel``, which keeps order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -19,6 +19,9 @@ from actors.durable.records import Codec
 from domain.durable import Unavailable
 
 log = structlog.get_logger(__name__)
+
+IN_FLIGHT_MAX: Final = 8
+"""Batches under way: whoever comes while one is need not wait for the slowest command in it."""
 
 Deliver = Callable[[bytes], Awaitable[bytes]]
 """Bring an encoded batch to a partition and come back with its encoded answer."""
@@ -46,7 +49,7 @@ class RequestLink:
         deliver: Deliver,
         codec: Codec[Any, Any],
         *,
-        in_flight_max: int = 1,
+        in_flight_max: int = IN_FLIGHT_MAX,
         batch_max: int = 2_000,
     ) -> None:
         self._deliver = deliver

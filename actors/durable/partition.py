@@ -92,6 +92,8 @@ class Partition:
         self._saving: asyncio.Task[None] | None = None
         self._rested_at = 0.0
         self._resting = False
+        self._open = 0
+        """How much has been decided and is not being written yet."""
         self._at = 0
         self._stopping = False
         self._ended: asyncio.Event | None = None
@@ -162,6 +164,7 @@ class Partition:
             "lag": self.scribe.seq - self.scribe.committed_seq,
             "since_checkpoint": self.scribe.committed_seq - self.scribe.checkpoint_seq,
             "queue": len(self._inbox),
+            "open": self._open,
             "in_transit": len(self._work.partition.outbox),
             "checkpoint_age_s": round(time.monotonic() - self._rhythm.begun_at, 1),
             "books": self._work.books(),
@@ -246,8 +249,8 @@ class Partition:
             # A checkpoint, or a release, needs a moment in which all in memory is written.
             hold = self._stopping or self._checkpoint_due() or self._mover.ready(self._work)
             room = 0 if hold else room_max - turn.size
-            # Deciding costs a question to the database: beside a commit it must be worth it.
-            worth = self._commit is None or len(self._inbox) >= _WORTH_ITEMS
+            # Deciding may cost a question to the database: beside a commit it must be worth it.
+            worth = self._commit is None or self._worth_deciding()
             if room > 0 and not turn.size and self._mover.has_come():
                 turn = Turn(self._now())
                 await self._take_in(turn)
@@ -255,10 +258,11 @@ class Partition:
                 if not turn.size:
                     turn = Turn(self._now())
                 await self._fill(turn, room)
+                self._open = turn.size
             if self._commit is None and turn.size:
                 self._work.balance(turn)
                 self._commit = self._background(self._write(turn))
-                turn = Turn(self._now())
+                turn, self._open = Turn(self._now()), 0
             elif self._commit is None and self._checkpoint_due():
                 self._saving = self._background(self._save(*self._copy()))
                 self._wake.set()
@@ -316,6 +320,21 @@ class Partition:
         for batch, index, reply in turn.early:
             batch.answer(index, reply)
         turn.early.clear()
+
+    def _worth_deciding(self) -> bool:
+        """Whether to go on deciding while a turn is being written.
+
+        Confirmations and messages to entities in memory need nothing of the database, and the
+        answers that some of them complete may leave at once.
+        """
+        inbox = self._inbox
+        if len(inbox) >= _WORTH_ITEMS:
+            return True
+        work, entities = self._work, self._work.entities
+        return bool(inbox) and all(
+            type(item) is not Request and all(key in entities for key in work.keys(item))
+            for item in inbox
+        )
 
     async def _load(self, items: Sequence[Item]) -> dict[bytes, tuple[bytes, Any]]:
         work = self._work
@@ -511,6 +530,7 @@ class Partition:
         self._mover = Mover(self.journal, self._codec, self.options, self._nudge)
         self._rhythm = Rhythm(self.options)
         self._work = self._new_workspace()
+        self._open = 0
         self._intake.interrupt()
 
 

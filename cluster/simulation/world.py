@@ -259,9 +259,8 @@ class World:
 def idle(partition: Partition) -> bool:
     """Whether a partition has nothing open, in transit or unsaved."""
     about = partition.describe()
-    return about["state"] == "running" and not (
-        about["queue"] or about["in_transit"] or about["lag"] or about["since_checkpoint"]
-    )
+    busy = ("queue", "open", "in_transit", "lag", "since_checkpoint")
+    return about["state"] == "running" and not any(about[name] for name in busy)
 
 
 def settled(receipt: cmd.Receipt) -> tuple[Any, ...]:

@@ -204,7 +204,7 @@ def kind_of(stream: str) -> str:
 
 def _busy(partition: Partition) -> bool:
     about = partition.describe()
-    return bool(about["queue"] or about["in_transit"] or about["lag"])
+    return bool(about["queue"] or about["open"] or about["in_transit"] or about["lag"])
 
 
 def balances(states: dict[str, Any]) -> dict[str, int]:

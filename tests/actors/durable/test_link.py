@@ -122,3 +122,19 @@ def test_a_caller_that_goes_away_disturbs_nobody() -> None:
         assert await staying == [Rejection("2")]
 
     run_virtual(main)
+
+
+def test_nobody_waits_for_what_others_have_asked_before() -> None:
+    async def main() -> None:
+        partition = Partition()
+        link = RequestLink(partition.deliver, CODEC)
+        asking = [asyncio.create_task(link.request([read(1)]))]
+        await asyncio.sleep(0.9)
+        asking.append(asyncio.create_task(link.request([read(2)])))
+        await asyncio.sleep(0.2)
+        assert asking[0].done()
+        assert partition.batches == [[1], [2]]
+        async with asyncio.timeout(0.9):
+            assert await asking[1] == [Rejection("2")]
+
+    run_virtual(main)

@@ -126,6 +126,33 @@ async def the_receiver_remembers_what_the_sender_has_not_durably_noted(world: Wo
 
 
 @scenario
+async def an_answer_that_is_durable_does_not_wait_for_what_is_being_written(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    await world.quiet()
+    sender = world.owner(str(alice))
+    deliver, arrive = world._deliver, asyncio.Event()
+
+    async def waiting(stream: str, payload: bytes) -> bytes:
+        await arrive.wait()
+        return await deliver(stream, payload)
+
+    world._deliver = waiting  # type: ignore[method-assign]
+    first = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 1)))
+    await settle()
+    gate = closed(world, sender)
+    second = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 2)))
+    await settle()
+    arrive.set()
+    await settle()
+    assert world.partitions[sender].describe()["lag"] == 1
+    assert first.done()
+    assert not second.done()
+    gate.set()
+    await asyncio.gather(first, second)
+
+
+@scenario
 async def what_waits_for_an_outcome_is_bounded(world: World) -> None:
     alice, bob = world.pair()
     await world.open(alice, bob)
