@@ -12,7 +12,7 @@ import io
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -42,10 +42,11 @@ from persistence import identity as users
 from persistence.accounts import AdjustmentRow, adjustment, adjustments
 from persistence.audit import Actor, Filter, Row
 from persistence.backoffice import CustomerRow
-from persistence.database import Connection
+from persistence.database import Connection, Pool
 from serve_apps.accounts import command_id, fingerprint, refuse
+from serve_apps.directory import Directory
 from serve_apps.identity import client_of
-from serve_apps.services import Services
+from serve_apps.services import Accounts
 from serve_apps.sessions import Principal
 
 ADJUSTMENTS_SHOWN: Final = 100
@@ -56,6 +57,22 @@ EXPORT_MAX: Final = 20_000
 """Rows of the audit log in a file over HTTP; the command line exports all."""
 
 _SIGNS: Final = ("+", "-", "\u2212")
+
+
+class Office(Protocol):
+    """What is needed to work here: a replica's services, or what the command line has opened."""
+
+    @property
+    def pool(self) -> Pool:
+        """The database."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The customers' entities."""
+
+    @property
+    def directory(self) -> Directory:
+        """The currencies of accounts."""
 
 
 class Customer(msgspec.Struct, frozen=True):
@@ -82,7 +99,7 @@ def actor_of(principal: Principal, request: HTTPConnection) -> Actor:
 # -- looking --------------------------------------------------------------------------------
 
 
-async def look(services: Services, actor: Actor, number: str) -> Customer | None:
+async def look(services: Office, actor: Actor, number: str) -> Customer | None:
     """Look at a customer, which is written down."""
     customer = parse_customer(number)
     row = None if customer is None else await backoffice.customer(services.pool, customer)
@@ -101,7 +118,7 @@ async def look(services: Services, actor: Actor, number: str) -> Customer | None
 
 
 async def freeze(
-    services: Services, actor: Actor, number: str, reason: str, *, frozen: bool
+    services: Office, actor: Actor, number: str, reason: str, *, frozen: bool
 ) -> AccountView | Rejection | Unavailable:
     """Freeze an account, or take the freeze off; nobody does it to their own."""
     account = parse_account(number)
@@ -134,7 +151,7 @@ async def freeze(
 
 
 async def set_limit(
-    services: Services, actor: Actor, number: str, currency: str, amount: str
+    services: Office, actor: Actor, number: str, currency: str, amount: str
 ) -> CustomerView | Rejection | Unavailable:
     """Give a customer a limit of the day of its own; nobody does it for themselves."""
     customer = parse_customer(number)
@@ -171,7 +188,7 @@ async def set_limit(
 
 
 async def propose(
-    services: Services, actor: Actor, number: str, amount: str, reason: str, key: str | None
+    services: Office, actor: Actor, number: str, amount: str, reason: str, key: str | None
 ) -> AdjustmentRow | Rejection | Unavailable:
     """Be the maker of an adjustment. ``amount`` is decimal, with a minus to take."""
     assert actor.user is not None
@@ -212,7 +229,7 @@ async def propose(
 
 
 async def decide(
-    services: Services,
+    services: Office,
     actor: Actor,
     number: str,
     digest: str,
@@ -256,7 +273,7 @@ async def decide(
     return await _adjusted(services, reply)
 
 
-async def adjustment_of(services: Services, number: str) -> AdjustmentRow | None:
+async def adjustment_of(services: Office, number: str) -> AdjustmentRow | None:
     """An adjustment by its number in hex."""
     try:
         identity = bytes.fromhex(number)
@@ -265,7 +282,7 @@ async def adjustment_of(services: Services, number: str) -> AdjustmentRow | None
     return await adjustment(services.pool, identity) if len(identity) == 16 else None
 
 
-async def _adjusted(services: Services, reply: Reply) -> AdjustmentRow | Rejection | Unavailable:
+async def _adjusted(services: Office, reply: Reply) -> AdjustmentRow | Rejection | Unavailable:
     if not isinstance(reply, AdjustmentReply):
         return _refused(reply)
     row = await adjustment(services.pool, reply.id)
@@ -277,7 +294,7 @@ async def _adjusted(services: Services, reply: Reply) -> AdjustmentRow | Rejecti
 
 
 async def change_role(
-    services: Services, actor: Actor, whom: str, role: str, *, giving: bool
+    services: Office, actor: Actor, whom: str, role: str, *, giving: bool
 ) -> int | Rejection:
     """Give a role to somebody (by address or number) or take it; answers whose it is."""
     user = parse_customer(whom.strip())
@@ -326,7 +343,7 @@ def audit_filter(values: Mapping[str, str]) -> Filter | Rejection:
     return Filter(**found)
 
 
-async def audit_csv(services: Services, actor: Actor, flt: Filter) -> AsyncIterator[str]:
+async def audit_csv(services: Office, actor: Actor, flt: Filter) -> AsyncIterator[str]:
     """The newest entries that a filter keeps, as CSV; that somebody took them is an entry, too."""
     asked = {name: str(getattr(flt, name)) for name in flt.__struct_fields__ if getattr(flt, name)}
     await audit.record(services.pool, actor.did("audit.export", "audit", {}, asked))
@@ -369,7 +386,7 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 
 
 async def _carry_out(
-    services: Services,
+    services: Office,
     actor: Actor,
     action: str,
     subject: str,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from cluster.cli import (
     accounts,
+    admin,
+    audit,
     backup,
     bench,
     canary,
@@ -21,6 +23,8 @@ from cluster.cli import (
 from cluster.cli.main import app, main
 
 app.add_typer(accounts.app, name="accounts", no_args_is_help=True)
+app.add_typer(admin.app, name="admin", no_args_is_help=True)
+app.add_typer(audit.app, name="audit", no_args_is_help=True)
 app.add_typer(bench.app, name="bench")
 app.add_typer(canary.app, name="canary", no_args_is_help=True)
 app.add_typer(history.app, name="history", no_args_is_help=True)

@@ -6,39 +6,50 @@ Commands go to the running platform like anybody else's; they are durable when t
 from __future__ import annotations
 
 import asyncio
-import os
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cluster.cli.main import Json, settings, show
+from cluster.cli.permissions import As, actor_for
 from cluster.errors import Exit, StartError
-from domain.accounts.commands import (
-    AccountReply,
-    AccountStatus,
-    Command,
-    CustomerView,
-    ReadCustomer,
-    Reply,
-    SetAccountStatus,
-    SetDailyLimit,
-)
+from domain.accounts.commands import AccountView, CustomerView, ReadCustomer
 from domain.accounts.numbers import parse_account, parse_customer
 from domain.durable import Rejection, Unavailable
-from domain.money import CURRENCIES, AmountError, format_amount, parse_amount
+from domain.identity.permissions import Permission
+from domain.money import CURRENCIES, format_amount
+from persistence import audit
+from persistence.database import OUTAGES, DatabaseUnavailable, Pool, open_pool
+
+if TYPE_CHECKING:
+    from actors.accounts import AccountsClient
+    from serve_apps.directory import Directory
 
 app = typer.Typer(help="Look at customers' accounts, freeze them, set limits.")
 
 Account = Annotated[str, typer.Argument(help="Account number, 14 digits.")]
 Customer = Annotated[str, typer.Argument(help="Customer number, 10 digits.")]
+Reason = Annotated[str, typer.Option(help="Why; it is in the audit log.")]
+NO_REASON: Final = "No reason was given"
 
 
-def carry_out(command: Command) -> Reply:
-    """Send a command to the running platform; a refusal is one line and an exit code."""
+@dataclass(frozen=True)
+class Desk:
+    """What the back office's use cases need, opened for one command."""
+
+    pool: Pool
+    accounts: AccountsClient
+    directory: Directory
+
+
+def _at_desk(work: Callable[[Desk], Awaitable[Any]]) -> Any:
+    """Ask something of the running platform; a refusal is one line and an exit code."""
     from actors.accounts import AccountsClient
     from cluster.datafolder import DataFolder
     from cluster.servers import embedded_postgres
-    from persistence.database import OUTAGES, DatabaseUnavailable
+    from serve_apps.directory import Directory
 
     chosen = settings()
     url = (
@@ -47,12 +58,18 @@ def carry_out(command: Command) -> Reply:
         else chosen.database_url.get_secret_value()
     )
 
-    async def ask() -> Reply:
-        client = await AccountsClient.connect(url, name="kontor accounts")
+    async def ask() -> Any:
+        pool = await open_pool(url, name="kontor accounts", size_max=2)
         try:
-            return await client.call(command)
+            client = await AccountsClient.connect(url, name="kontor accounts")
+            directory = Directory()
+            directory.open(pool)
+            try:
+                return await work(Desk(pool, client, directory))
+            finally:
+                await client.close()
         finally:
-            await client.close()
+            await pool.close()
 
     try:
         reply = asyncio.run(ask())
@@ -105,8 +122,7 @@ def _plain(view: CustomerView) -> dict[str, Any]:
     }
 
 
-def _show_customer(customer: int, as_json: bool) -> None:
-    view = carry_out(ReadCustomer(customer))
+def _tell(view: Any, as_json: bool) -> None:
     assert isinstance(view, CustomerView)
     plain = _plain(view)
     if as_json:
@@ -125,31 +141,49 @@ def _show_customer(customer: int, as_json: bool) -> None:
 
 
 @app.command("show")
-def show_customer(customer: Customer, as_json: Json = False) -> None:
-    """Show a customer's accounts and limits."""
-    _show_customer(_customer(customer), as_json)
+def show_customer(customer: Customer, as_email: As = None, as_json: Json = False) -> None:
+    """Show a customer's accounts and limits. That somebody looked is in the audit log."""
+    number = _customer(customer)
+
+    async def work(desk: Desk) -> Any:
+        actor = await actor_for(desk.pool, Permission.CUSTOMERS_READ, as_email)
+        await audit.record(desk.pool, actor.did("customers.look", f"customer:{number}"))
+        return await desk.accounts.call(ReadCustomer(number))
+
+    _tell(_at_desk(work), as_json)
 
 
-def _set_status(account: str, status: AccountStatus, as_json: bool) -> None:
+def _freeze(account: str, reason: str, as_email: str | None, as_json: bool, frozen: bool) -> None:
+    from serve_apps import backoffice
+
     number = _account(account)
-    reply = carry_out(SetAccountStatus(os.urandom(16), b"operator", number, status))
-    assert isinstance(reply, AccountReply)
+
+    async def work(desk: Desk) -> Any:
+        actor = await actor_for(desk.pool, Permission.ACCOUNTS_FREEZE, as_email)
+        return await backoffice.freeze(desk, actor, str(number), reason, frozen=frozen)
+
+    changed = _at_desk(work)
+    assert isinstance(changed, AccountView)
     if as_json:
-        show({"id": str(number), "status": reply.account.status.name.lower()})
+        show({"id": str(number), "status": changed.status.name.lower()})
     else:
-        typer.echo(f"{number} is {reply.account.status.name.lower()}.")
+        typer.echo(f"{number} is {changed.status.name.lower()}.")
 
 
 @app.command()
-def freeze(account: Account, as_json: Json = False) -> None:
+def freeze(
+    account: Account, reason: Reason = NO_REASON, as_email: As = None, as_json: Json = False
+) -> None:
     """Freeze an account: it receives, but nothing leaves it."""
-    _set_status(account, AccountStatus.FROZEN, as_json)
+    _freeze(account, reason, as_email, as_json, True)
 
 
 @app.command()
-def unfreeze(account: Account, as_json: Json = False) -> None:
+def unfreeze(
+    account: Account, reason: Reason = NO_REASON, as_email: As = None, as_json: Json = False
+) -> None:
     """Take the freeze off an account."""
-    _set_status(account, AccountStatus.OPEN, as_json)
+    _freeze(account, reason, as_email, as_json, False)
 
 
 @app.command()
@@ -157,15 +191,18 @@ def limit(
     customer: Customer,
     currency: Annotated[str, typer.Argument(help="USD, CNY or EUR.")],
     amount: Annotated[str, typer.Argument(help="Limit of the day, such as 250.00.")],
+    as_email: As = None,
     as_json: Json = False,
 ) -> None:
     """Give a customer a limit of the day of its own for transfers to others."""
+    from serve_apps import backoffice
+
     number = _customer(customer)
     if currency not in CURRENCIES:
         raise typer.BadParameter(f"{currency} is not one of {', '.join(CURRENCIES)}")
-    try:
-        minor = parse_amount(amount, currency)
-    except AmountError as error:
-        raise typer.BadParameter(str(error)) from None
-    carry_out(SetDailyLimit(os.urandom(16), b"operator", number, currency, minor))
-    _show_customer(number, as_json)
+
+    async def work(desk: Desk) -> Any:
+        actor = await actor_for(desk.pool, Permission.LIMITS_SET, as_email)
+        return await backoffice.set_limit(desk, actor, str(number), currency, amount)
+
+    _tell(_at_desk(work), as_json)

@@ -39,8 +39,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and an exit code."""
     runtime.apply(runtime.FLAGS)  # before anything imports Ray, which reads them but once
+    from cluster.cli.permissions import guard
+
     try:
-        app()
+        guard(typer.main.get_command(app))()
     except StartError as error:
         typer.echo(f"kontor: {error}", err=True)
         sys.exit(error.code)

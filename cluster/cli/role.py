@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import msgspec
 import typer
 
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
+from cluster.cli.permissions import As, actor_for
+from domain.durable import Rejection
+from domain.identity.permissions import Permission, RoleCode
 from persistence import identity, roles
-from persistence.database import Pool
-from persistence.roles import HeldRole, UnknownRole
+from persistence.database import Connection, Pool
+from persistence.roles import HeldRole
 
 app = typer.Typer(help="Give users roles, take them back, and see who holds which.")
 
@@ -24,15 +26,19 @@ Role = Annotated[str, typer.Argument(help="The role.")]
 
 
 @app.command()
-def grant(email: Email, role: Role = "operator", as_json: Json = False) -> None:
+def grant(
+    email: Email, role: Role = "operator", as_email: As = None, as_json: Json = False
+) -> None:
     """Give a user a role; it counts within seconds."""
-    _change(email, role, as_json, give=True)
+    _change(email, role, as_email, as_json, give=True)
 
 
 @app.command()
-def revoke(email: Email, role: Role = "operator", as_json: Json = False) -> None:
+def revoke(
+    email: Email, role: Role = "operator", as_email: As = None, as_json: Json = False
+) -> None:
     """Take a role back; it counts within seconds."""
-    _change(email, role, as_json, give=False)
+    _change(email, role, as_email, as_json, give=False)
 
 
 @app.command("list")
@@ -69,19 +75,22 @@ async def _user(pool: Pool, email: str) -> int:
     return found.id
 
 
-def _change(email: str, role: str, as_json: bool, *, give: bool) -> None:
-    by = f"{getpass.getuser()} on the command line"
+def _change(email: str, role: str, as_email: str | None, as_json: bool, *, give: bool) -> None:
+    from serve_apps.problems import sentence
 
-    async def work(pool: Pool) -> bool:
+    async def work(pool: Pool) -> Rejection | None:
+        actor = await actor_for(pool, Permission.ROLES_GRANT, as_email)
         user = await _user(pool, email)
-        if role not in await roles.role_names(pool):
-            raise UnknownRole(role)
-        return await (roles.grant if give else roles.revoke)(pool, user, role, by)
+        async with pool.acquire() as proxy:
+            change = roles.give if give else roles.take
+            return await change(cast(Connection, proxy), actor, user, role)
 
-    try:
-        changed = _ask(work)
-    except UnknownRole:
+    refused = _ask(work)
+    changed = refused is None
+    if refused is not None and refused.code == RoleCode.ROLE_UNKNOWN:
         refuse(f"There is no role {role}.")
+    if refused is not None and refused.code not in (RoleCode.ROLE_HELD, RoleCode.ROLE_NOT_HELD):
+        refuse(sentence(refused.code))
     if not changed and not give:
         refuse(f"{email} does not hold the role {role}.")
     if as_json:
