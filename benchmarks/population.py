@@ -32,6 +32,19 @@ class Population:
 
     async def create(self, pool: Pool, client: AccountsClient) -> None:
         """Users, API tokens and funded accounts."""
+        await self.log_in(pool)
+        for start in range(0, len(self.numbers), _AT_ONCE):
+            await client.call_many(
+                [
+                    OpenCustomer(
+                        os.urandom(16), b"bench", number, ("USD", "CNY", "EUR"), "USD", _DEPOSIT
+                    )
+                    for number in self.numbers[start : start + _AT_ONCE]
+                ]
+            )
+
+    async def log_in(self, pool: Pool) -> None:
+        """Users and API tokens alone."""
         now = datetime.now(UTC)
         await pool.execute(
             "INSERT INTO users (id, email, name, password_hash, opened_at)"
@@ -46,15 +59,6 @@ class Population:
             self.numbers,
             now + timedelta(days=1),
         )
-        for start in range(0, len(self.numbers), _AT_ONCE):
-            await client.call_many(
-                [
-                    OpenCustomer(
-                        os.urandom(16), b"bench", number, ("USD", "CNY", "EUR"), "USD", _DEPOSIT
-                    )
-                    for number in self.numbers[start : start + _AT_ONCE]
-                ]
-            )
 
     def pair(self, among: int, source: int | None = None) -> tuple[int, int]:
         """Two different customers' places among the first ``among``."""

@@ -14,6 +14,7 @@ _PARTS = (
     ("AccountActor", "account actors"),
     ("OrderBookActor", "book actors"),
     ("Projector", "projector"),
+    ("Notifier", "notifier"),
     ("ServeReplica", "gateways"),
     ("haproxy", "haproxy"),
     ("postgres", "postgres"),

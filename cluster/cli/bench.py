@@ -19,7 +19,7 @@ from cluster.chaos.running import Running, a_platform
 from cluster.cli.main import Json
 from cluster.cli.main import show as show_json
 from cluster.datafolder import DataFolder
-from cluster.servers import embedded_postgres
+from cluster.servers import embedded_postgres, embedded_redis
 
 if TYPE_CHECKING:
     from benchmarks.payments import Target
@@ -168,6 +168,32 @@ def moves(
     options = Options(callers=callers, rounds=rounds)
     with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
         result = run(running.database_url(), options, _tell)
+    _show(result, as_json=as_json)
+
+
+@app.command("sockets")
+def sockets(
+    clients: Annotated[int, typer.Option(help="People with an open page.", min=2)] = 2_000,
+    rounds: Annotated[int, typer.Option(help="Times that all are told something.", min=1)] = 10,
+    kill: Annotated[
+        bool, typer.Option("--kill/--no-kill", help="Kill a replica while all are told.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Live connections: memory of each, time from commit to page, and what is lost in a break."""
+    from benchmarks.sockets import Options, run
+
+    options = Options(clients=clients, rounds=rounds, kill=kill)
+    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+        redis_url = embedded_redis(DataFolder(running.data_dir)).url()
+        result = run(
+            running.database_url(),
+            redis_url,
+            running.url,
+            lambda: running.children("ServeReplica"),
+            options,
+            _tell,
+        )
     _show(result, as_json=as_json)
 
 

@@ -80,7 +80,14 @@ def test_pages_of_a_customer(
     check(page)
     ann.go("transaction/?min=lots")
     check(page)
-    for path in ("profile", "account/", f"account/{ann.accounts['EUR']}/", "no-such-page"):
+    for path in (
+        "profile",
+        "account/",
+        f"account/{ann.accounts['EUR']}/",
+        "notifications/",
+        "notifications/preferences",
+        "no-such-page",
+    ):
         ann.go(path)
         check(page)
     ann.go()

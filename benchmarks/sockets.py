@@ -1,0 +1,316 @@
+"""Notifications to many open pages: memory for each, time from commit to page, and what is lost.
+
+Every client is a person of its own with one live connection, in a process apart. Something is
+told to all of them at once, then to one after the other; then a replica is killed while all are
+being told, and they come back with the last number they saw. Times are from the moment at which
+the commit has returned, on the clock of one machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+import uvloop
+
+from actors.notifications.announcing import Announcer
+from benchmarks.frames import Closed, Session, frame
+from benchmarks.population import Population
+from domain.notifications import Kind
+from persistence.database import Connection as Database
+from persistence.database import Pool, open_pool
+from persistence.notifications import Notice, notify_many
+
+PATH: Final = "/socket.io/?EIO=4&transport=websocket"
+_CONNECTING: Final = 25
+_AGAIN_S: Final = 0.2
+_EVENT: Final = b'42["notifications",'
+
+
+class Options(msgspec.Struct, frozen=True):
+    """``rounds`` tell everybody, ``singles`` one person each; ``kill`` ends a replica then.
+
+    What has not come after ``patience_s`` counts as lost.
+    """
+
+    clients: int = 2_000
+    rounds: int = 10
+    singles: int = 300
+    singles_per_second: int = 50
+    kill: bool = True
+    settle_s: float = 2.0
+    patience_s: float = 60.0
+
+
+class _Item(msgspec.Struct):
+    seq: int
+    values: dict[str, str]
+
+
+class _Told(msgspec.Struct):
+    items: list[_Item]
+
+
+_decode: Final = msgspec.json.Decoder(tuple[str, _Told]).decode
+
+
+class _Heard:
+    """What all clients have been told: when, by the mark of what it was, and what was wrong."""
+
+    def __init__(self) -> None:
+        self.times: defaultdict[str, list[float]] = defaultdict(list)
+        self.total = self.connected = self.repeated = self.missing = self.breaks = 0
+
+    async def reach(self, total: int, patience_s: float) -> None:
+        """Wait until so much was heard."""
+        await _until(lambda: self.total >= total, patience_s)
+
+
+class _Client:
+    """One page: it comes back after a break with the last number that it saw."""
+
+    def __init__(self, token: str, heard: _Heard) -> None:
+        self.last = 0
+        self._token = token
+        self._heard = heard
+        self._session: Session
+
+    async def stay(self, host: tuple[str, int], opened: asyncio.Event) -> None:
+        """Be connected, until cancelled."""
+        while True:
+            try:
+                self._session = await Session.connect(*host, PATH, self._received)
+                opened.set()
+                await self._session.closed
+                self._heard.connected -= 1
+                self._heard.breaks += 1
+            except (OSError, TimeoutError, Closed):
+                opened.set()
+            await asyncio.sleep(_AGAIN_S * (1 + random.random()))
+
+    def _received(self, message: bytes) -> None:
+        if message.startswith(_EVENT):
+            now = time.time()
+            for item in _decode(message[2:])[1].items:
+                self._heard.repeated += item.seq <= self.last
+                self._heard.missing += item.seq > self.last + 1
+                self.last = max(self.last, item.seq)
+                self._heard.times[item.values["name"]].append(now)
+                self._heard.total += 1
+        elif message.startswith(b"40"):
+            self._heard.connected += 1
+        elif message == b"2":
+            self._session.send(frame(b"3"))
+        elif message.startswith(b"0"):
+            auth = msgspec.json.encode({"token": self._token, "since": self.last})
+            self._session.send(frame(b"40" + auth))
+
+
+async def _stay(
+    host: tuple[str, int], tokens: Sequence[str], parent: Connection, patience_s: float
+) -> None:
+    heard = _Heard()
+    staying = []
+    for start in range(0, len(tokens), _CONNECTING):
+        opened = []
+        for token in tokens[start : start + _CONNECTING]:
+            opened.append(asyncio.Event())
+            staying.append(asyncio.create_task(_Client(token, heard).stay(host, opened[-1])))
+        await asyncio.gather(*(event.wait() for event in opened))
+    await _until(lambda: heard.connected == len(tokens), patience_s)
+    parent.send(heard.connected)
+    while (expected := await asyncio.to_thread(parent.recv)) is not None:
+        await heard.reach(expected, patience_s)
+        parent.send(heard.total)
+    for task in staying:
+        task.cancel()
+    parent.send((dict(heard.times), heard.repeated, heard.missing, heard.breaks, heard.connected))
+
+
+async def _until(true: Callable[[], bool], patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true() and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+def _clients(
+    host: tuple[str, int], tokens: Sequence[str], parent: Connection, patience_s: float
+) -> None:
+    uvloop.run(_stay(host, tokens, parent, patience_s))
+
+
+class _Bench:
+    """Tells people things, and knows when each had been committed."""
+
+    def __init__(self, pool: Pool, announcer: Announcer, users: Sequence[int]) -> None:
+        self.told = 0
+        self.committed: dict[str, float] = {}
+        self._pool = pool
+        self._announcer = announcer
+        self._users = users
+
+    async def tell(self, mark: str, users: Sequence[int] | None = None) -> None:
+        """Tell these people, or all, one thing, as the notifier does."""
+        users = self._users if users is None else users
+        notices = [Notice(user, Kind.WELCOME, {"name": mark}, mark) for user in users]
+        async with self._pool.acquire() as proxy, proxy.transaction():
+            told = await notify_many(cast(Database, proxy), notices)
+        self.committed[mark] = time.time()
+        self.told += len(told)
+        await self._announcer.announce(told.keys())
+
+    def latencies(self, times: dict[str, list[float]], kind: str) -> dict[str, Any]:
+        """From commit to page, in milliseconds, of what was told in this way."""
+        found = sorted(
+            max(0.0, at - self.committed[mark]) * 1_000
+            for mark, heard in times.items()
+            if mark.startswith(kind)
+            for at in heard
+        )
+        if len(found) < 2:
+            return {"heard": len(found)}
+        cuts = statistics.quantiles(found, n=100, method="inclusive")
+        return {
+            "heard": len(found),
+            "p50_ms": round(cuts[49], 1),
+            "p99_ms": round(cuts[98], 1),
+            "max_ms": round(found[-1], 1),
+        }
+
+
+def memory_of(processes: Sequence[psutil.Process]) -> int:
+    """Bytes that these processes have to themselves."""
+    return sum(process.memory_full_info().uss for process in processes)
+
+
+Measured = dict[str, Any]
+
+
+async def measure(
+    pool: Pool,
+    redis_url: str,
+    url: str,
+    people: Population,
+    replicas: Callable[[], Sequence[psutil.Process]],
+    options: Options,
+    progress: Callable[[str], None],
+) -> Measured:
+    """Connect, tell, break, and count."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "localhost", parts.port or 80)
+    before = memory_of(replicas())
+    spawn = get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    arguments = (host, people.tokens, theirs, options.patience_s)
+    process = spawn.Process(target=_clients, args=arguments, daemon=True)
+    process.start()
+    announcer = Announcer(redis_url)
+    bench = _Bench(pool, announcer, people.numbers)
+    try:
+        started = time.monotonic()
+        connected = await asyncio.to_thread(ours.recv)
+        connecting = time.monotonic() - started
+        progress(f"{connected} clients are connected")
+        await asyncio.sleep(options.settle_s)
+        idle = memory_of(replicas())
+
+        async def all_heard() -> None:
+            ours.send(bench.told)
+            await asyncio.to_thread(ours.recv)
+
+        for number in range(options.rounds):
+            await bench.tell(f"all {number}")
+            await all_heard()
+        busy = memory_of(replicas())
+        progress("one after the other")
+        for number in range(options.singles):
+            begun = time.monotonic()
+            await bench.tell(f"one {number}", [random.choice(people.numbers)])
+            await asyncio.sleep(
+                max(0.0, 1 / options.singles_per_second - (time.monotonic() - begun))
+            )
+        await all_heard()
+        away = await _kill(bench, replicas, progress) if options.kill else 0.0
+        ours.send(bench.told)
+        total = await asyncio.to_thread(ours.recv)
+        seconds = time.monotonic() - away if away else 0.0
+        ours.send(None)
+        times, repeated, missing, breaks, still = await asyncio.to_thread(ours.recv)
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.join)
+        await announcer.close()
+    kibi = 1_024 * options.clients
+    return {
+        "clients": connected,
+        "replicas": len(replicas()),
+        "connecting_s": round(connecting, 1),
+        "kib_per_client": round((idle - before) / kibi, 1),
+        "kib_per_client_after_rounds": round((busy - before) / kibi, 1),
+        "everybody": bench.latencies(times, "all"),
+        "one": bench.latencies(times, "one"),
+        "killed": {
+            **bench.latencies(times, "killed"),
+            "breaks": breaks,
+            "connected": still,
+            "seconds_until_all_heard": round(seconds, 2),
+        },
+        "told": bench.told,
+        "heard": total,
+        "lost": bench.told - total + repeated,
+        "repeated": repeated,
+        "gaps": missing,
+    }
+
+
+async def _kill(
+    bench: _Bench, replicas: Callable[[], Sequence[psutil.Process]], progress: Callable[[str], None]
+) -> float:
+    """Kill a replica between what everybody is told; when it was."""
+    progress("a replica is killed")
+    at = 0.0
+    for number in range(6):
+        if number == 2:
+            replicas()[0].kill()
+            at = time.monotonic()
+        await bench.tell(f"killed {number}")
+        await asyncio.sleep(0.3)
+    return at
+
+
+def run(
+    database_url: str,
+    redis_url: str,
+    url: str,
+    replicas: Callable[[], Sequence[psutil.Process]],
+    options: Options,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """All of it, on a running platform."""
+
+    async def go() -> dict[str, Any]:
+        pool = await open_pool(database_url, name="bench", size_max=4)
+        try:
+            people = Population(options.clients)
+            await people.log_in(pool)
+            measured = await measure(pool, redis_url, url, people, replicas, options, progress)
+        finally:
+            await pool.close()
+        return {
+            "options": msgspec.to_builtins(options),
+            "processors": os.cpu_count(),
+            "results": measured,
+        }
+
+    return uvloop.run(go())
