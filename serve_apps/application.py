@@ -7,6 +7,7 @@ is paid for by every request.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
@@ -22,13 +23,15 @@ from starlette.types import Message, Receive, Scope, Send
 from domain.durable import Rejection
 from persistence.database import OUTAGES
 from serve_apps import identity
-from serve_apps.access_log import AccessLog
+from serve_apps.access_log import AccessLog, route_of
 from serve_apps.api.routes import routes as api_routes
 from serve_apps.api.routing import Answer, respond
 from serve_apps.canary import Meter
-from serve_apps.exchange.errors import failure
+from serve_apps.exchange.errors import failure, outcome_unknown
 from serve_apps.exchange.mount import PREFIXES, Exchange
-from serve_apps.gateway.front import Reader
+from serve_apps.gateway.cors import Cors
+from serve_apps.gateway.front import Reader, remember
+from serve_apps.gateway.watch import ANSWER_LATE, BODY_LATE, Watch
 from serve_apps.live import Live
 from serve_apps.pages.errors import error_page
 from serve_apps.pages.routes import routes as page_routes
@@ -43,6 +46,7 @@ _CODES: Final = {
     400: "malformed_body",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
     503: "unavailable",
@@ -89,6 +93,9 @@ class Application:
         self._log_access = bool(config.access_log)
         self._meter = Meter(config.side)
         self._body_size_max = config.body_size_max
+        self._cors = Cors(config.cors_origins)
+        self._watch = Watch(config.body_s, config.answer_s)
+        self._draining = False
         self._api_headers = _headers(config, page=False)
         self._page_headers = _headers(config, page=True)
 
@@ -116,23 +123,35 @@ class Application:
         )
         scope["client"] = (address, 0)
         request_id = given_id or secrets.token_hex(8).encode()
+        remember(request_id.decode())
         path = scope["path"]
         is_exchange = path.startswith(PREFIXES)
         is_api = is_exchange or path.startswith("/api/")
         extra = self._api_headers if is_api else self._page_headers
-        status = 0
+        status = size = 0
+        allowed = self._cors.admit(scope) if is_api and self._cors else None
+        if allowed is not None:
+            extra = (*extra, *allowed)
+        request = self._watch.begin(time.monotonic())
 
         async def send_front(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+            nonlocal status, size
+            if message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
+            elif message["type"] == "http.response.start":
+                request.answering = True
                 status = message["status"]
                 headers = message["headers"] = list(message["headers"])
                 present = {name for name, _ in headers}
                 headers += [header for header in extra if header[0] not in present]
                 if not given_id:  # else whoever gave it answers it, as Serve does
                     headers.append((b"x-request-id", request_id))
+                if is_api and self._cors:
+                    headers.append((b"vary", b"origin"))
             await send(message)
 
+        if not bodiless:
+            receive = request.watched(receive)
         if length is None or length > self._body_size_max:
             bounded = _bounded(receive, self._body_size_max)
         else:
@@ -140,10 +159,17 @@ class Application:
         try:
             if length is not None and length > self._body_size_max:
                 raise HTTPException(413)
-            if is_exchange:
+            if allowed is not None and self._cors.is_preflight(scope):
+                await _empty(send_front, 204, self._cors.preflight(allowed))
+            elif is_exchange:
                 await self._exchange.rest(scope, bounded, send_front)
             else:
                 await self._router(scope, bounded, send_front)
+        except asyncio.CancelledError:
+            if not request.over or request.task is None or request.task.uncancel():
+                raise
+            log.error("request_ended", path=path, status=request.over)
+            await self._late(scope, receive, send_front, request.over)
         except HTTPException as error:
             if status:
                 raise
@@ -163,14 +189,18 @@ class Application:
                 raise
             await self._fail(scope, receive, send_front, 500, None)
         finally:
+            self._watch.end(request)
             if self._meter.release:
                 self._meter.count(status, time.perf_counter() - started)
             if self._log_access:
                 self._access_log.logger.info(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    path=path,
+                    route=route_of(scope),
+                    user=scope.get("kontor.user", 0),
                     status=status,
+                    bytes=size,
                     ms=round((time.perf_counter() - started) * 1_000, 2),
                     request=request_id.decode(),
                 )
@@ -199,12 +229,27 @@ class Application:
         response.headers.update(headers or {})
         await response(scope, receive, send)
 
+    async def _late(self, scope: Scope, receive: Receive, send: Send, status: int) -> None:
+        """Answer a request that was ended: what may have moved something has no known outcome."""
+        moves = scope["method"] not in ("GET", "HEAD")
+        path = scope["path"]
+        if status == ANSWER_LATE and moves and path.startswith(PREFIXES):
+            refused = outcome_unknown()
+            await respond(scope, send, Answer(refused.body, refused.status))
+        elif status == ANSWER_LATE and moves and path.startswith("/api/"):
+            await respond(scope, send, Rejection("outcome_unknown"))
+        else:
+            headers = [("connection", "close")] if status == BODY_LATE else [("retry-after", "1")]
+            await self._fail(scope, receive, send, status, dict(headers))
+
     async def _livez(self, request: Request) -> Any:
         """The process answers."""
         return _Json({"status": "ok"})
 
     async def _readyz(self, request: Request) -> Any:
-        """Everything that is needed is there."""
+        """Everything that is needed is there, and will be."""
+        if self._draining:
+            return _Json({"status": "draining"}, 503)
         missing = await self.services.ready()
         if missing:
             return _Json({"status": "missing", "missing": missing}, 503)
@@ -215,6 +260,7 @@ class Application:
         try:
             if self._log_access:
                 self._access_log.open()
+            self._watch.open()
             await self.services.open(JOBS)
             await self._exchange.start()
             await self._live.start()
@@ -225,11 +271,13 @@ class Application:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self._draining = True
         try:
             await self._meter.stop(self.services.redis)
             await self._live.stop()
             await self._exchange.stop()
             await self.services.close()
+            await self._watch.close()
             await self._access_log.close()
         except Exception as error:
             log.exception("not_stopped")
@@ -246,6 +294,11 @@ class _Json:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await respond(scope, send, self._answer)
+
+
+async def _empty(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
@@ -277,7 +330,12 @@ def _headers(config: AppConfig, *, page: bool) -> tuple[tuple[bytes, bytes], ...
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"same-origin"),
         (b"cross-origin-opener-policy", b"same-origin"),
+        (b"cross-origin-resource-policy", b"same-origin"),
     ]
+    if page:
+        headers.append((b"permissions-policy", b"camera=(), geolocation=(), microphone=()"))
+    if config.side != "stable":
+        headers.append((b"x-kontor-version", config.side.encode()))
     if config.secure_cookies:
         headers.append((b"strict-transport-security", b"max-age=31536000"))
     return tuple(headers)

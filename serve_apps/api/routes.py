@@ -10,6 +10,7 @@ from serve_apps.api import (
     accounts,
     backoffice,
     brokerage,
+    canary,
     identity,
     instruments,
     keys,
@@ -35,6 +36,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *notifications.OPERATIONS,
     *webhooks.OPERATIONS,
     *operations.OPERATIONS,
+    *canary.OPERATIONS,
     *mail.OPERATIONS,
     *backoffice.OPERATIONS,
 )

@@ -99,6 +99,11 @@ def routes(services: Services) -> list[BaseRoute]:
         *office_routes(pages),
         *operator("", operations.show),
         *operator("fragments/overview", operations.fragment),
+        Route(
+            "/operations/canary",
+            pages.permitted(Permission.CANARY_RUN, operations.canary),
+            methods=["POST"],
+        ),
     ]
     if services.config.static_dir:
         result.append(Route("/favicon.ico", _favicon, methods=["GET"]))

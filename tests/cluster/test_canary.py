@@ -1,0 +1,213 @@
+"""A canary on a whole platform under load: nothing is lost from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from cluster.assets import ROOT
+from cluster.chaos.load import Customer, sign_up
+from cluster.processes import wait_until
+from tests.cluster.running import Running, kontor
+
+pytestmark = pytest.mark.cluster
+
+PACKAGES = ("actors", "cluster", "domain", "persistence", "serve_apps")
+CUSTOMERS = 12
+
+
+class Load:
+    """Customers who pay each other and look at their accounts, one request after the other.
+
+    Nothing is sent twice: whatever is not answered as it should be is in ``lost``.
+    """
+
+    def __init__(self, url: str, customers: list[Customer]) -> None:
+        self.lost: list[str] = []
+        self.answered: Counter[str] = Counter()
+        self.version: dict[int, str] = {}
+        self.sockets_closed = 0
+        self._url = url
+        self._customers = customers
+        self._stop = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop = True
+        self._thread.join(30)
+
+    async def _run(self) -> None:
+        workers = [self._customer(number) for number in range(len(self._customers))]
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._socket())
+            for worker in [group.create_task(worker) for worker in workers]:
+                await worker
+            watching.cancel()
+
+    async def _customer(self, number: int) -> None:
+        me, other = self._customers[number], self._customers[number - 1]
+        async with httpx.AsyncClient(base_url=self._url, timeout=30, headers=me.headers) as client:
+            count = 0
+            while not self._stop:
+                count += 1
+                key = {"Idempotency-Key": f"canary-{number}-{count}"}
+                body = {
+                    "source_account": me.account, "destination_account": other.account,
+                    "amount": "0.01", "currency": "USD",
+                }  # fmt: skip
+                path = f"/api/user/{me.user}/"
+                for wanted, request in (
+                    (201, client.build_request("POST", path + "transaction/", json=body)),
+                    (200, client.build_request("GET", path)),
+                ):
+                    if wanted == 201:
+                        request.headers.update(key)
+                    await self._ask(client, number, request, wanted)
+                await asyncio.sleep(0.02)
+
+    async def _ask(
+        self, client: httpx.AsyncClient, number: int, request: httpx.Request, wanted: int
+    ) -> None:
+        try:
+            answer = await client.send(request)
+        except httpx.HTTPError as error:
+            self.lost.append(f"{request.method} {request.url.path}: {error!r}")
+            return
+        version = answer.headers.get("x-kontor-version", "stable")
+        self.version[number] = version
+        self.answered[version] += 1
+        if answer.status_code != wanted:
+            self.lost.append(f"{request.method} {answer.status_code} {answer.text[:200]}")
+
+    async def _socket(self) -> None:
+        """Somebody who watches the market, and comes back when a version ends."""
+        url = self._url.replace("http", "ws", 1) + "/ws/btcusd@trade"
+        while True:
+            async with websockets.connect(url) as socket:
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    while True:
+                        await socket.send('{"id": 1, "method": "LIST_SUBSCRIPTIONS"}')
+                        await socket.recv()
+                        await asyncio.sleep(0.1)
+            self.sockets_closed += 1
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A platform."""
+    folder = tmp_path_factory.mktemp("canary")
+    limits = json.dumps({"address": "9000000/minute"})
+    platform = Running(folder / "var", KONTOR_REPLICAS="2", KONTOR_LIMITS=limits)
+    try:
+        platform.start()
+        yield platform
+    finally:
+        platform.stop()
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another version of the code, which answers differently at one point."""
+    folder = tmp_path_factory.mktemp("newer")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package)
+    path = folder / "serve_apps" / "application.py"
+    text = path.read_text()
+    assert '"status": "ok"' in text
+    path.write_text(text.replace('"status": "ok"', '"status": "ok", "newer": True'))
+    return folder
+
+
+def canary(running: Running, *words: str, code: int = 0) -> dict[str, Any]:
+    """``kontor canary ... --json``: what it says of the release."""
+    done = kontor("canary", *words, "--json", data_dir=running.data_dir)
+    assert done.returncode == code, done.stderr + done.stdout
+    found: dict[str, Any] = json.loads(done.stdout)["canary"]
+    return found
+
+
+def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) -> None:
+    customers = asyncio.run(sign_up(running.url, CUSTOMERS))
+    with Load(running.url, customers) as load:
+        assert wait_until(lambda: load.answered["stable"] > 100, timeout_s=30)
+        started = canary(running, "start", "--weight", "40", "--path", str(newer))
+        assert started["state"] == "running"
+        assert wait_until(lambda: load.answered["canary"] > 100, timeout_s=30)
+        assert not load.lost
+        first = {number for number, version in load.version.items() if version == "canary"}
+        assert 0 < len(first) < CUSTOMERS
+        canary(running, "weight", "70")
+        assert wait_until(lambda: len(set(load.version.values())) == 2, timeout_s=10)
+
+        before = load.answered["canary"]
+        (replica,) = running.children("ServeReplica:kontor-canary")
+        replica.kill()
+        assert wait_until(lambda: load.answered["canary"] > before + 100, timeout_s=40)
+        assert not load.lost
+
+        said = canary(running, "status")["comparison"]
+        assert said["canary"]["requests"] > 100
+        assert said["canary"]["error_rate"] == 0
+        assert 0 < said["canary"]["p50_s"] <= said["canary"]["p99_s"] < 30
+
+        promoted = canary(running, "promote")
+        assert promoted["state"] == "promoted"
+        after = load.answered["stable"]
+        assert wait_until(lambda: load.answered["stable"] > after + 100, timeout_s=30)
+    assert not load.lost
+    assert set(load.version.values()) == {"stable"}
+    assert httpx.get(running.url + "/livez").json() == {"status": "ok", "newer": True}
+    assert not running.children("ServeReplica:kontor-canary")
+
+
+def test_a_rolled_back_canary_leaves_nothing_behind(running: Running) -> None:
+    customers = asyncio.run(sign_up(running.url, CUSTOMERS, first=CUSTOMERS))
+    with Load(running.url, customers) as load:
+        words = ("start", "--weight", "50", "--set", "KONTOR_QUOTE_SECONDS=45")
+        assert canary(running, *words)["state"] == "running"
+        assert wait_until(lambda: load.answered["canary"] > 50, timeout_s=30)
+        assert canary(running, "rollback")["state"] == "rolled_back"
+        after = load.answered["stable"]
+        assert wait_until(lambda: load.answered["stable"] > after + 100, timeout_s=30)
+    assert not load.lost
+    assert set(load.version.values()) == {"stable"}
+    assert not running.children("ServeReplica:kontor-canary")
+
+
+def test_a_version_that_does_not_fit_is_refused_with_the_reason(
+    running: Running, newer: Path
+) -> None:
+    def said(*words: str) -> str:
+        done = kontor("canary", "start", *words, data_dir=running.data_dir)
+        assert done.returncode == 2
+        return done.stderr.strip()
+
+    assert said() == "kontor: A canary differs by its code (--path) or by its settings (--set)."
+    assert "is the whole platform's" in said("--set", "KONTOR_PORT=1")
+    assert "is no setting" in said("--set", "KONTOR_NO_SUCH=1")
+    assert "QUOTE_SECONDS" in said("--set", "KONTOR_QUOTE_SECONDS=1")
+    assert "is no checkout" in said("--path", str(newer.parent))
+    (newer / "persistence" / "migrations" / "0999_later.sql").write_text("select 1;")
+    assert "needs a newer database: migration 0999" in said("--path", str(newer))
+
+
+def test_a_restart_keeps_what_was_promoted(running: Running) -> None:
+    running.stop(signal.SIGTERM)
+    running.start()
+    assert httpx.get(running.url + "/livez").json() == {"status": "ok", "newer": True}
