@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,24 +18,12 @@ pytestmark = pytest.mark.cluster
 ACCOUNTS, BOOKS = "ray::AccountActor", "ray::OrderBookActor"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A platform."""
-    folder = tmp_path_factory.mktemp("trading")
-    platform = Running(folder / "var", KONTOR_BONUS_AMOUNT="1000000.00")
-    try:
-        platform.start()
-        yield platform
-    finally:
-        platform.stop()
-
-
-async def strike(running: Running, load: TradingLoad, killed: set[int]) -> None:
+async def strike(platform: Running, load: TradingLoad, killed: set[int]) -> None:
     """Kill the books' actor, the accounts', and both at once, while orders are on their way."""
     for marks in ((BOOKS,), (ACCOUNTS,), (BOOKS, ACCOUNTS), (BOOKS,)):
         done = load.batches
         for mark in marks:
-            for process in running.children(mark):
+            for process in platform.children(mark):
                 process.send_signal(signal.SIGKILL)
                 killed.add(process.pid)
         async with asyncio.timeout(60):
@@ -46,15 +33,15 @@ async def strike(running: Running, load: TradingLoad, killed: set[int]) -> None:
     load.stop()
 
 
-async def trade(running: Running) -> tuple[TradingLoad, list[str], int, books.Report]:
+async def trade(platform: Running) -> tuple[TradingLoad, list[str], int, books.Report]:
     """Orders under fire; what is wrong afterwards."""
-    traders = await open_traders(running, 6)
-    load = TradingLoad(running.url, traders, seed=1)
+    traders = await open_traders(platform, 6)
+    load = TradingLoad(platform.url, traders, seed=1)
     killed: set[int] = set()
     async with asyncio.timeout(200):
-        await asyncio.gather(load.run(), strike(running, load, killed))
+        await asyncio.gather(load.run(), strike(platform, load, killed))
     assert len(killed) == 1 + 2 + 3 + 1, "each blow struck actors that had come back"
-    pool = await open_pool(running.database_url(), name="tests", size_max=2)
+    pool = await open_pool(platform.database_url(), name="tests", size_max=2)
     try:
         findings, trades = await judge_trading(load, pool, rest_s=30)
         report = await books.check(pool)
@@ -64,8 +51,8 @@ async def trade(running: Running) -> tuple[TradingLoad, list[str], int, books.Re
     return load, findings, trades, report
 
 
-def test_no_acknowledged_order_is_lost_when_actors_are_killed(running: Running) -> None:
-    load, findings, trades, report = asyncio.run(trade(running))
+def test_no_acknowledged_order_is_lost_when_actors_are_killed(platform: Running) -> None:
+    load, findings, trades, report = asyncio.run(trade(platform))
     assert findings == []
     assert report.findings == []
     assert len(load.placed) > 200
@@ -73,28 +60,28 @@ def test_no_acknowledged_order_is_lost_when_actors_are_killed(running: Running) 
     assert trades > 20
 
 
-def test_a_hot_book_gets_an_actor_of_its_own(running: Running) -> None:
+def test_a_hot_book_gets_an_actor_of_its_own(platform: Running) -> None:
     def actors() -> list[str]:
-        done = kontor("status", "--json", data_dir=running.data_dir)
+        done = kontor("status", "--json", data_dir=platform.data_dir)
         found = json.loads(done.stdout)["actors"]
         return sorted(one["hosts"] for one in found if one["kind"] == "OrderBookActor")
 
-    pinned = kontor("pin", "books", SYMBOL.lower(), "--json", data_dir=running.data_dir)
+    pinned = kontor("pin", "books", SYMBOL.lower(), "--json", data_dir=platform.data_dir)
     assert pinned.returncode == 0, pinned.stderr
     assert json.loads(pinned.stdout)["done"]
     assert f"OrderBookActor({SYMBOL})" in actors()
     assert len(actors()) == 2
-    unpinned = kontor("unpin", "books", SYMBOL, "--json", data_dir=running.data_dir)
+    unpinned = kontor("unpin", "books", SYMBOL, "--json", data_dir=platform.data_dir)
     assert unpinned.returncode == 0, unpinned.stderr
-    unknown = kontor("pin", "books", "NOSUCHUSD", data_dir=running.data_dir)
+    unknown = kontor("pin", "books", "NOSUCHUSD", data_dir=platform.data_dir)
     assert "There is no instrument NOSUCHUSD." in unknown.stderr
 
 
-def test_books_scale_like_accounts(running: Running) -> None:
+def test_books_scale_like_accounts(platform: Running) -> None:
     for count in (2, 1):
-        done = kontor("scale", "books", str(count), "--json", data_dir=running.data_dir)
+        done = kontor("scale", "books", str(count), "--json", data_dir=platform.data_dir)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["done"]
-    done = kontor("check", "--json", data_dir=running.data_dir)
+    done = kontor("check", "--json", data_dir=platform.data_dir)
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["counts"]["books"] >= 1

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,20 +16,10 @@ from tests.cluster.running import Running, kontor
 
 pytestmark = pytest.mark.cluster
 
-NORD = (
-    "NORD", "USD", "--name", "Nordavia", "--type", "stock", "--tick", "0.01", "--lot", "1",
+FJRD = (
+    "FJRD", "USD", "--name", "Fjord Lines", "--type", "stock", "--tick", "0.01", "--lot", "1",
     "--reference", "42",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("instruments") / "data")
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
 
 
 def until(found: Callable[[], Any], seconds: float = 30.0) -> Any:
@@ -53,26 +43,26 @@ def test_list_halt_resume_delist_and_show(platform: Running) -> None:
         body = {"name": "Ivy", "email": "ivy@example.org", "password": "a long enough password"}
         token = client.post("/api/signup/", json=body).json()
         issue = ("--issued", "1000", "--issuer", token["user"]["id"])
-        assert run("list", *NORD, *issue) == {"symbol": "NORDUSD", "status": "trading"}
-        assert run("list", *NORD, *issue)["status"] == "trading"  # the same, so nothing twice
-        assert "already_listed" in run("list", *NORD, code=2)
-        assert "rules_invalid" in run("list", "A", "USD", *NORD[2:], "--band", "x", code=2)
+        assert run("list", *FJRD, *issue) == {"symbol": "FJRDUSD", "status": "trading"}
+        assert run("list", *FJRD, *issue)["status"] == "trading"  # the same, so nothing twice
+        assert "already_listed" in run("list", *FJRD, code=2)
+        assert "rules_invalid" in run("list", "A", "USD", *FJRD[2:], "--band", "x", code=2)
 
         def status() -> str:
-            return str(client.get("/api/instrument/NORDUSD/").json().get("status"))
+            return str(client.get("/api/instrument/FJRDUSD/").json().get("status"))
 
         until(lambda: status() == "trading")
-        assert run("halt", "nordusd", "--reason", "News")["status"] == "halted"
+        assert run("halt", "fjrdusd", "--reason", "News")["status"] == "halted"
         until(lambda: status() == "halted")
-        assert run("show", "NORDUSD")["reason"] == "News"
-        assert "status_invalid" in run("halt", "NORDUSD", code=2)
-        assert run("resume", "NORDUSD")["status"] == "trading"
-        assert run("delist", "NORDUSD", "--reason", "Over")["status"] == "delisted"
-        assert "NORDUSD" in [row["symbol"] for row in run("show")]
+        assert run("show", "FJRDUSD")["reason"] == "News"
+        assert "status_invalid" in run("halt", "FJRDUSD", code=2)
+        assert run("resume", "FJRDUSD")["status"] == "trading"
+        assert run("delist", "FJRDUSD", "--reason", "Over")["status"] == "delisted"
+        assert "FJRDUSD" in [row["symbol"] for row in run("show")]
         assert "Nothing is listed" in run("show", "NOPE", code=2)
         client.headers["Authorization"] = f"Bearer {token['token']}"
         held = client.get(f"/api/user/{token['user']['id']}/brokerage/").json()["balances"]
-        assert [row["total"] for row in held if row["asset"] == "NORD"] == ["1000.00000000"]
+        assert [row["total"] for row in held if row["asset"] == "FJRD"] == ["1000.00000000"]
 
 
 def test_a_projector_that_is_killed_or_hangs_is_replaced(platform: Running) -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -25,16 +24,6 @@ from persistence.journal import SLOTS
 from tests.cluster.running import Running, environment, kontor
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("scale") / "data", demo=True)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
 
 
 class Payer:
