@@ -156,13 +156,21 @@ class Courier:
                 more = await self.send_mails(mailer)
             except Away as error:
                 self._tell("email", f"away: {error}")
-                await asyncio.sleep(rest_s * self._chance.uniform(0.8, 1.2))
+                await self._rest(rest_s * self._chance.uniform(0.8, 1.2))
                 rest_s = min(2 * rest_s, self._settings.rest_max_s)
                 return True
             rest_s = self._settings.rest_min_s
             return more
 
         await self._again("email", work, idle=mailer.close)
+
+    async def _rest(self, rest_s: float) -> None:
+        """Leave the server alone; for less long when there is something new to send."""
+        wake = self._wakes["email"]
+        await asyncio.sleep(min(rest_s, self._settings.rest_min_s))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, rest_s - self._settings.rest_min_s)):
+                await wake.wait()
 
     async def send_mails(self, mailer: Mailer) -> bool:
         """Send a batch; whether there was one. Raises ``Away``, with the batch given back."""
