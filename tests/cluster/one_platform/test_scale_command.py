@@ -113,8 +113,10 @@ def test_an_interrupted_command_leaves_the_move_going_on(
     ann, ben = payers
     found = command(platform, "placement", "accounts")
     (last,) = [row for row in found["partitions"] if row["stream"] == "accounts/2"]
-    frozen = psutil.Process(last["pid"])
-    frozen.suspend()  # so that nothing leaves it before the interruption
+    # Nothing leaves it before the interruption, nor is it replaced meanwhile.
+    frozen = [psutil.Process(platform.pid), psutil.Process(last["pid"])]
+    for process in frozen:
+        process.suspend()
     watching = subprocess.Popen(
         [sys.executable, "-c", "from cluster.cli import main; main()", "scale", "accounts", "2"],
         env=environment(platform.data_dir, {}),
@@ -131,7 +133,8 @@ def test_an_interrupted_command_leaves_the_move_going_on(
         watching.send_signal(signal.SIGINT)
         _, said = watching.communicate(timeout=20)
     finally:
-        frozen.resume()
+        for process in frozen:
+            process.resume()
     assert watching.returncode == 130, said
     assert said.strip().splitlines()[-1] == (
         "kontor: The move goes on by itself; `kontor scale accounts 2` shows it again."
