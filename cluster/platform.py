@@ -452,6 +452,9 @@ def app_config(
             settings.exchange_orders_1d,
             settings.exchange_key_weight_1m,
         ),
+        cors_origins=tuple(settings.cors_origins),
+        body_s=settings.body_seconds,
+        answer_s=settings.answer_seconds,
         request_limits=RequestLimits(
             **settings.limits.model_dump(), strategy=settings.limit_strategy
         ),

@@ -39,6 +39,7 @@ def _daily_limits() -> dict[str, str]:
     return {"USD": "50000.00", "EUR": "50000.00", "CNY": "350000.00"}
 
 
+Origin = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
 _WINDOW: Final = r"[1-9][0-9]{0,8}/(second|minute|hour|day)"
 OneWindow = Annotated[str, Field(pattern=f"^{_WINDOW}$")]
 Windows = Annotated[str, Field(pattern=f"^{_WINDOW}(;{_WINDOW})*$")]
@@ -110,6 +111,9 @@ class Settings(BaseSettings):
     mail_port: Port | None = None
     webhook_private_addresses: bool | None = None
     forwarded_hops: int = Field(default=0, ge=0, le=8)
+    cors_origins: list[Origin] = Field(default_factory=list)
+    body_seconds: float = Field(default=20.0, gt=0)
+    answer_seconds: float = Field(default=45.0, gt=0)
     limits: Limits = Field(default_factory=Limits)
     limit_strategy: Literal["fixed-window", "moving-window", "sliding-window-counter"] = (
         "moving-window"

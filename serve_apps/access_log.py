@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from starlette.types import Scope
 from structlog.typing import EventDict, WrappedLogger
 
 from serve_apps.tasks import end_tasks
@@ -41,6 +42,14 @@ def _stamp(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 def _render(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     return msgspec.json.encode(event) + b"\n"
+
+
+def route_of(scope: Scope) -> str:
+    """The path with names in place of what it names: ``/api/user/{user}/``."""
+    path: str = scope["path"]
+    for name, value in scope.get("path_params", {}).items():
+        path = path.replace(f"/{value}", f"/{{{name}}}", 1)
+    return path
 
 
 class AccessLog:

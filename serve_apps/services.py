@@ -96,7 +96,9 @@ class AppConfig:
     ``access_log`` is the path of a file, or empty for none. ``dashboard_url`` is where Ray's own
     pages are. ``mail_dir`` holds the mails that development catches at ``mail_port``, and is empty
     where mail is really sent. ``private_webhooks`` allows endpoints in our own network.
-    ``side`` is ``canary`` for the version that runs beside the stable one.
+    ``side`` is ``canary`` for the version that runs beside the stable one. ``cors_origins`` are
+    sites whose pages may use the API. A body that takes longer than ``body_s`` to arrive, or a
+    handler than ``answer_s`` to answer, is given up.
     """
 
     database_url: str
@@ -130,6 +132,9 @@ class AppConfig:
     body_size_max: int = 4 * 1024 * 1024
     limits: LimitSettings = field(default_factory=LimitSettings)
     request_limits: RequestLimits = field(default_factory=RequestLimits)
+    cors_origins: tuple[str, ...] = ()
+    body_s: float = 20.0
+    answer_s: float = 45.0
     connect_accounts: Connect = connect_accounts
     connect_books: ConnectBooks = connect_books
 

@@ -323,6 +323,8 @@ OPERATIONS: Final = (
             Parameter("limit", f"Rows, at most {LIMIT_MAX}", "50"),
         ),
         codes=("malformed_query", "cursor_invalid"),
+        cost=5,
+        fresh_s=1,
     ),
     Operation(
         name="list_instrument",
@@ -374,6 +376,7 @@ OPERATIONS: Final = (
         access="anyone",
         answer=InstrumentDetailBody,
         answer_example=_DETAIL,
+        fresh_s=1,
     ),
     _change(
         "halt",

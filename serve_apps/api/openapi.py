@@ -21,9 +21,11 @@ from starlette.responses import Response
 
 from domain.identity.rules import IdentityCode
 from serve_apps.api.routing import KEY_LENGTH_MAX, Operation
+from serve_apps.gateway import caching
 from serve_apps.problems import sentence, status_of
 
 VERSION: Final = "1"
+FRESH_S: Final = 300
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
@@ -160,6 +162,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {
         str(operation.status): {"description": "Done", "content": dict.fromkeys(types, told)}
     }
+    if operation.fresh_s:
+        responses["304"] = {"description": "As `If-None-Match` says, it is known already"}
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys([*_common_codes(operation), *operation.codes]):
         by_status.setdefault(status_of(code), []).append(str(code))
@@ -175,14 +179,15 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _common_codes(operation: Operation) -> Iterable[str]:
-    yield "rate_limited"
+    yield from ("rate_limited", "unavailable")
     if operation.access != "anyone":
         yield IdentityCode.UNAUTHENTICATED
         yield "outcome_unknown"
     if "{" in operation.path or operation.restricted:
         yield "not_found"
     if operation.body is not None:
-        yield from ("malformed_body", "body_too_large", "unsupported_media_type", "body_invalid")
+        yield from ("request_timeout", "malformed_body", "body_too_large")
+        yield from ("unsupported_media_type", "body_invalid")
     if operation.key == "required":
         yield "idempotency_key_required"
     if operation.key != "none":
@@ -226,23 +231,31 @@ class Documentation:
 
     async def document(self, request: Request) -> Response:
         """The OpenAPI document."""
-        return Response(self._document, media_type="application/json")
+        return _kept(request, self._document, "application/json")
 
     async def page(self, request: Request) -> Response:
         """The page; Swagger UI writes styles into it, which nothing else of ours may."""
-        return Response(
-            self._page,
-            media_type="text/html",
-            headers={
-                "content-security-policy": "default-src 'none'; script-src 'self';"
-                " style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
-                " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-            },
+        response = _kept(request, self._page, "text/html")
+        response.headers["content-security-policy"] = (
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+            " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+            " frame-ancestors 'none'"
         )
+        return response
 
     async def script(self, request: Request) -> Response:
         """The page's script."""
-        return Response(self._script, media_type="text/javascript")
+        return _kept(request, self._script, "text/javascript")
+
+
+def _kept(request: Request, body: bytes, media_type: str) -> Response:
+    """What does not change while this version runs; empty for whoever has it already."""
+    tag = caching.tag_of(body)
+    headers = {name.decode(): value.decode() for name, value in caching.marks(tag, FRESH_S)}
+    known = request.headers.get("if-none-match", "").encode() or None
+    if caching.is_known(tag, known):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import Permission
+from serve_apps.gateway import caching
 from serve_apps.gateway.limits import UNKNOWN_SESSION_COST
 from serve_apps.permissions import permits
 from serve_apps.problems import CONTENT_TYPE, problem, status_of
@@ -127,7 +128,8 @@ class Operation:
     either).
     ``body`` and ``answer`` are msgspec structs where many requests are expected, else pydantic
     models. ``codes`` are the rejections that are its own. ``cost`` is what a request uses of the
-    limits (``serve_apps.gateway.limits``).
+    limits (``serve_apps.gateway.limits``). With ``fresh_s`` the answer is the same for everybody,
+    and may be kept for so long.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()
     cost: int = 1
+    fresh_s: int = 0
 
     @property
     def restricted(self) -> bool:
@@ -181,7 +184,10 @@ class Resource:
         refused = await self._check(operation, call)
         if refused is None and decode is not None:
             refused = await _read_body(operation, decode, call, receive)
-        await respond(scope, send, refused or await operation.handler(call), call.limits)
+        outcome = refused or await operation.handler(call)
+        if operation.fresh_s and type(outcome) is Answer and outcome.status == 200:
+            outcome = _public(operation, call, outcome)
+        await respond(scope, send, outcome, call.limits)
 
     async def _check(self, operation: Operation, call: Call) -> Rejection | None:
         gate = self._services.gate
@@ -201,6 +207,7 @@ class Resource:
             if told.refused is not None:
                 return told.refused
             call.principal = principal
+            call.scope["kontor.user"] = principal.user
             if operation.access == "owner" and call.params["user"] != str(principal.user):
                 return Rejection("not_found")
             if not permits(principal, operation.permission):
@@ -350,6 +357,16 @@ async def respond(
     if scope["method"] == "HEAD":
         body = b""
     await send({"type": "http.response.body", "body": body})
+
+
+def _public(operation: Operation, call: Call, answer: Answer) -> Answer:
+    """An answer that everybody may keep; empty for whoever has it already."""
+    body = encode_json(answer.body)
+    tag = caching.tag_of(body)
+    headers = [*answer.headers, *caching.marks(tag, operation.fresh_s)]
+    if caching.is_known(tag, call.headers.get(b"if-none-match")):
+        return Answer(b"", 304, headers)
+    return Answer(body, 200, headers)
 
 
 async def _stream(

@@ -97,6 +97,7 @@ class Operation:
     ``method`` and ``path`` on REST, ``name`` on the websocket; one of them may be empty. Either
     ``ask`` answers, or ``order`` makes a ticket: many of these travel together. ``weight`` counts
     against the address, for ``trade`` against the customer. ``status`` where an answer says so.
+    With ``fresh_s`` the answer is the same for everybody, and may be kept for so long.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Operation:
     order: Order | None = None
     ours: bool = False
     batch: bool = False
+    fresh_s: int = 0
 
     def cost(self, params: Parameters) -> int:
         """The weight of a request."""

@@ -146,6 +146,8 @@ def _operation(operation: Operation, path: str) -> dict[str, Any]:
         "security": [] if operation.access == "anyone" else [{"key": []}],
         "x-access": operation.access,
     }
+    if operation.fresh_s:
+        found["responses"]["304"] = {"description": "As `If-None-Match` says, it is known already"}
     if operation.name:
         found["x-method"] = operation.name
     if operation.ours:

@@ -6,8 +6,9 @@ the operation's own. Plain ASGI, as every order pays for what stands in between.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -21,6 +22,7 @@ from serve_apps.exchange.calls import Answer, Call, Operation, Ticket
 from serve_apps.exchange.desk import Desk
 from serve_apps.exchange.errors import Refused
 from serve_apps.exchange.keys import ApiKey
+from serve_apps.gateway import caching
 
 log = structlog.get_logger("kontor.exchange")
 
@@ -30,6 +32,7 @@ QUERY_SIZE_MAX: Final = 16 * 1024
 JSON: Final = b"application/json"
 MSGPACK: Final = b"application/msgpack"
 
+_SERVER_TIME: Final = re.compile(rb'"serverTime":[0-9]+,')
 _encode: Final = msgspec.json.Encoder().encode
 _encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
@@ -39,16 +42,19 @@ Header = tuple[bytes, bytes]
 class Front:
     """What is read of the head of a request."""
 
-    __slots__ = ("address", "content_type", "key")
+    __slots__ = ("address", "content_type", "if_none_match", "key")
 
     def __init__(self, scope: Scope) -> None:
         self.key = ""
         self.content_type = b""
+        self.if_none_match: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"x-mbx-apikey":
                 self.key = value.decode("latin-1")
             elif name == b"content-type":
                 self.content_type = value.lower()
+            elif name == b"if-none-match":
+                self.if_none_match = value
         client = scope.get("client")  # as the application's front has found it
         self.address: str = client[0] if client else ""
 
@@ -106,6 +112,8 @@ class Rest:
         if call.count is not None:
             headers.append((b"x-mbx-order-count-10s", b"%d" % call.count.in_10s))
             headers.append((b"x-mbx-order-count-1d", b"%d" % call.count.in_1d))
+        if operation.fresh_s:
+            return _public(result, operation.fresh_s, front, headers)
         if type(result) is Answer:
             return result
         if type(result) is Rows and front.content_type.startswith(MSGPACK):
@@ -177,6 +185,18 @@ class Rest:
         used = self._desk.limits.charge(name, weight)
         headers.append((b"x-mbx-used-weight", b"%d" % used))
         headers.append((b"x-mbx-used-weight-1m", b"%d" % used))
+
+
+def _public(result: Any, fresh_s: int, front: Front, headers: list[Header]) -> Answer:
+    """An answer that everybody may keep; empty for whoever has it already.
+
+    The server's own time does not count: with it no two answers would be the same.
+    """
+    body = result.body if type(result) is Answer else _encode(result)
+    tag = b"W/" + caching.tag_of(_SERVER_TIME.sub(b"", body, count=1))
+    headers += caching.marks(tag, fresh_s)
+    known = caching.is_known(tag.removeprefix(b"W/"), front.if_none_match)
+    return Answer(b"", 304) if known else Answer(body)
 
 
 async def _read(receive: Receive, size_max: int) -> bytes:

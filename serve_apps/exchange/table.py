@@ -107,44 +107,45 @@ MARKET: Final = (
     Operation("time", "GET", V3 + "time", "anyone", "The time", 1, market.time),
     Operation(
         "exchangeInfo", "GET", V3 + "exchangeInfo", "anyone", "Instruments and their rules", 20,
-        market.exchange_info,
+        market.exchange_info, fresh_s=1,
     ),
     Operation(
         "depth", "GET", V3 + "depth", "anyone", "The order book", market.depth_weight,
-        market.depth,
+        market.depth, fresh_s=1,
     ),
     Operation(
-        "trades.recent", "GET", V3 + "trades", "anyone", "The last trades", 25, market.trades
+        "trades.recent", "GET", V3 + "trades", "anyone", "The last trades", 25, market.trades,
+        fresh_s=1,
     ),
     Operation(
         "trades.historical", "GET", V3 + "historicalTrades", "anyone", "Trades from one on", 25,
-        market.old_trades,
+        market.old_trades, fresh_s=1,
     ),
     Operation(
         "trades.aggregate", "GET", V3 + "aggTrades", "anyone",
-        "Trades, those of one order at one price as one", 4, market.aggregate_trades,
+        "Trades, those of one order at one price as one", 4, market.aggregate_trades, fresh_s=1,
     ),
     Operation(
-        "klines", "GET", V3 + "klines", "anyone", "Candles", 2, market.klines
+        "klines", "GET", V3 + "klines", "anyone", "Candles", 2, market.klines, fresh_s=1,
     ),
     Operation(
-        "uiKlines", "GET", V3 + "uiKlines", "anyone", "Candles", 2, market.klines
+        "uiKlines", "GET", V3 + "uiKlines", "anyone", "Candles", 2, market.klines, fresh_s=1,
     ),
     Operation(
         "avgPrice", "GET", V3 + "avgPrice", "anyone", "Average price of five minutes", 2,
-        market.average_price,
+        market.average_price, fresh_s=1,
     ),
     Operation(
         "ticker.24hr", "GET", V3 + "ticker/24hr", "anyone", "The last 24 hours", _day_weight,
-        market.ticker_day,
+        market.ticker_day, fresh_s=1,
     ),
     Operation(
         "ticker.price", "GET", V3 + "ticker/price", "anyone", "The last price", _ticker_weight,
-        market.ticker_price,
+        market.ticker_price, fresh_s=1,
     ),
     Operation(
         "ticker.book", "GET", V3 + "ticker/bookTicker", "anyone", "Best bid and offer",
-        _ticker_weight, market.ticker_book,
+        _ticker_weight, market.ticker_book, fresh_s=1,
     ),
     Operation(
         "", "GET", "/fapi/v1/exchangeInfo /dapi/v1/exchangeInfo /eapi/v1/exchangeInfo", "anyone",
@@ -168,7 +169,15 @@ OPERATIONS: Final = (
     *ACCOUNT,
     *MARKET,
     Operation(
-        "", "GET", V3 + "openapi.json", "anyone", "This description", 1, _describe, ours=True
+        "",
+        "GET",
+        V3 + "openapi.json",
+        "anyone",
+        "This description",
+        1,
+        _describe,
+        ours=True,
+        fresh_s=300,
     ),
 )
 

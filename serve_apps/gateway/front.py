@@ -16,8 +16,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import structlog
+
 Header = tuple[bytes, bytes]
 
+REQUEST: Final = "request"
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ADDRESSES_KEPT: Final = 8_192
 
@@ -33,6 +36,17 @@ class Head(NamedTuple):
     request_id: bytes
     length: int | None
     address: str
+
+
+def remember(given: str) -> None:
+    """Let every line that is logged on behalf of this request carry its id."""
+    structlog.contextvars.bind_contextvars(request=given)
+
+
+def request_id() -> str:
+    """The id of the request that is carried out; empty outside of one."""
+    found: str = structlog.contextvars.get_contextvars().get(REQUEST, "")
+    return found
 
 
 def via_header(secret_key: bytes) -> str:

@@ -263,6 +263,7 @@ class Pages:
 
     def _charge(self, visit: Visit) -> Rejection | None:
         gate, principal, client = self._services.gate, visit.principal, visit.request.client
+        visit.request.scope["kontor.user"] = principal.user if principal else 0
         if principal is None:
             return gate.charge_address(client.host if client else "", 1).refused
         return gate.charge_member(principal.session_id, principal.user, 1).refused

@@ -100,7 +100,6 @@ class Stage:
         self._config = make_config(database_url, redis_url)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._stop = asyncio.Event()
         self.real: dict[str, str] = {}
         self.key = self.secret = ""
         self._app: Application
@@ -110,10 +109,7 @@ class Stage:
     def start(self) -> None:
         """Start, and make what requests will name."""
         self._thread.start()
-        ready: asyncio.Future[None] = asyncio.run_coroutine_threadsafe(  # type: ignore[assignment]
-            self._begin(), self._loop
-        )
-        ready.result()  # type: ignore[func-returns-value]
+        self.run(self._begin())
 
     def stop(self) -> None:
         """Stop."""
