@@ -36,28 +36,39 @@ async def _favicon(request: Request) -> Response:
     return RedirectResponse("/static/images/logo.svg", 308)
 
 
+class _Doors:
+    """Routes of pages by who may see them; a page that takes a form has a second one."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    def anyone(self, path: str, get: Page, post: Page | None = None) -> list[BaseRoute]:
+        """For everybody."""
+        found: list[BaseRoute] = [Route(path, self._pages.open(get), methods=["GET"])]
+        if post is not None:
+            found.append(Route(path, self._pages.open(post), methods=["POST"]))
+        return found
+
+    def member(self, path: str, get: Page | None, post: Page | None = None) -> list[BaseRoute]:
+        """For the customer whose number is in the path."""
+        found: list[BaseRoute] = []
+        if get is not None:
+            found.append(Route("/user/{user}/" + path, self._pages.member(get), methods=["GET"]))
+        if post is not None:
+            found.append(Route("/user/{user}/" + path, self._pages.member(post), methods=["POST"]))
+        return found
+
+    def operator(self, path: str, get: Page) -> list[BaseRoute]:
+        """For those who may see how the platform runs."""
+        guarded = self._pages.permitted(Permission.OPERATIONS_SEE, get)
+        return [Route("/operations/" + path, guarded, methods=["GET"])]
+
+
 def routes(services: Services) -> list[BaseRoute]:
     """Every page, and the static files if they are built."""
     pages = Pages(services)
-
-    def anyone(path: str, get: Page, post: Page | None = None) -> list[BaseRoute]:
-        found: list[BaseRoute] = [Route(path, pages.open(get), methods=["GET"])]
-        if post is not None:
-            found.append(Route(path, pages.open(post), methods=["POST"]))
-        return found
-
-    def member(path: str, get: Page | None, post: Page | None = None) -> list[BaseRoute]:
-        found: list[BaseRoute] = []
-        if get is not None:
-            found.append(Route("/user/{user}/" + path, pages.member(get), methods=["GET"]))
-        if post is not None:
-            found.append(Route("/user/{user}/" + path, pages.member(post), methods=["POST"]))
-        return found
-
-    def operator(path: str, get: Page) -> list[BaseRoute]:
-        guarded = pages.permitted(Permission.OPERATIONS_SEE, get)
-        return [Route("/operations/" + path, guarded, methods=["GET"])]
-
+    doors = _Doors(pages)
+    anyone, member, operator = doors.anyone, doors.member, doors.operator
     result = [
         *anyone("/", entry.front),
         *anyone("/login", entry.login_form, entry.login),
