@@ -90,7 +90,10 @@ def describe() -> None:
     wrong = ""
     try:
         Settings(_env_file=None)
+        import cluster.platform  # noqa: F401
         import serve_apps.application  # noqa: F401
+
+        wrong = _borrowed()
     except ValidationError as error:
         wrong = "; ".join(
             f"KONTOR_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
@@ -108,11 +111,23 @@ def describe() -> None:
     sys.stdout.write(json.dumps(msgspec.to_builtins(description)))
 
 
+def _borrowed() -> str:
+    """Why this is no whole checkout, if it is none: Python takes missing modules elsewhere."""
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        ours = file is not None and name.partition(".")[0] in _PACKAGES
+        if ours and not Path(file).resolve().is_relative_to(assets.ROOT):
+            return f"{name} is not in {assets.ROOT}."
+    return ""
+
+
 def look_at(path: str, environ: Mapping[str, str]) -> Description:
     """The description of the checkout in ``path``, or of our own; raises ``Refused``."""
     root = Path(path or assets.ROOT)
     if not (root / "cluster").is_dir():
         raise Refused(f"{root} is no checkout of Kontor.")
+    if not (root / "cluster" / "release.py").is_file():
+        raise Refused(f"The version in {root} does not know canaries.")
     own = {name: value for name, value in os.environ.items() if not name.startswith("KONTOR_")}
     try:
         done = subprocess.run(
