@@ -115,8 +115,8 @@ def _borrowed() -> str:
     """Why this is no whole checkout, if it is none: Python takes missing modules elsewhere."""
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        ours = file is not None and name.partition(".")[0] in _PACKAGES
-        if ours and not Path(file).resolve().is_relative_to(assets.ROOT):
+        ours = bool(file) and name.partition(".")[0] in _PACKAGES
+        if ours and not Path(str(file)).resolve().is_relative_to(assets.ROOT):
             return f"{name} is not in {assets.ROOT}."
     return ""
 

@@ -67,10 +67,7 @@ class Load:
             while not self._stop:
                 count += 1
                 key = {"Idempotency-Key": f"canary-{number}-{count}"}
-                body = {
-                    "source_account": me.account, "destination_account": other.account,
-                    "amount": "0.01", "currency": "USD",
-                }  # fmt: skip
+                body = {"from": me.account, "to": other.account, "amount": "0.01"}
                 path = f"/api/user/{me.user}/"
                 for wanted, request in (
                     (201, client.build_request("POST", path + "transaction/", json=body)),
@@ -79,7 +76,7 @@ class Load:
                     if wanted == 201:
                         request.headers.update(key)
                     await self._ask(client, number, request, wanted)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def _ask(
         self, client: httpx.AsyncClient, number: int, request: httpx.Request, wanted: int
@@ -113,7 +110,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A platform."""
     folder = tmp_path_factory.mktemp("canary")
     limits = json.dumps({"address": "9000000/minute"})
-    platform = Running(folder / "var", KONTOR_REPLICAS="2", KONTOR_LIMITS=limits)
+    platform = Running(folder / "var", KONTOR_LIMITS=limits, KONTOR_BONUS_AMOUNT="1000000.00")
     try:
         platform.start()
         yield platform
