@@ -118,7 +118,9 @@ def test_addresses_that_are_not_of_the_open_internet(address: str) -> None:
     assert check_url(f"https://{host}/", private=True)
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f::1", "64:ff9b::5db8:d70e"])
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "2606:2800:21f::1", "64:ff9b::5db8:d70e", "::ffff:93.184.215.14"]
+)
 def test_addresses_of_the_open_internet(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
