@@ -153,12 +153,15 @@ def _clients(
 class _Bench:
     """Tells people things, and knows when each had been committed."""
 
-    def __init__(self, pool: Pool, announcer: Announcer, users: Sequence[int]) -> None:
+    def __init__(
+        self, pool: Pool, announcer: Announcer, users: Sequence[int], clients: Connection
+    ) -> None:
         self.told = 0
         self.committed: dict[str, float] = {}
         self._pool = pool
         self._announcer = announcer
         self._users = users
+        self._clients = clients
 
     async def tell(self, mark: str, users: Sequence[int] | None = None) -> None:
         """Tell these people, or all, one thing, as the notifier does."""
@@ -169,6 +172,40 @@ class _Bench:
         self.committed[mark] = time.time()
         self.told += len(told)
         await self._announcer.announce(told.keys())
+
+    async def all_heard(self) -> int:
+        """Wait until clients have heard all there is; how much they have heard."""
+        self._clients.send(self.told)
+        total: int = await asyncio.to_thread(self._clients.recv)
+        return total
+
+    async def tell_all_and_some(self, options: Options) -> None:
+        """Everybody at once, again and again; then one person after the other."""
+        for number in range(options.rounds):
+            await self.tell(f"all {number}")
+            await self.all_heard()
+        for number in range(options.singles):
+            begun = time.monotonic()
+            await self.tell(f"one {number}", [random.choice(self._users)])
+            took = time.monotonic() - begun
+            await asyncio.sleep(max(0.0, 1 / options.singles_per_second - took))
+        await self.all_heard()
+
+    async def kill(
+        self, replicas: Callable[[], Sequence[psutil.Process]], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Kill a replica between what everybody is told; how long until all have heard all."""
+        progress("a replica is killed")
+        for number in range(2):
+            await self.tell(f"killed {number}")
+        victim = replicas()[0]
+        victim.kill()
+        began = time.monotonic()
+        for number in range(2, 6):
+            await self.tell(f"killed {number}")
+            await asyncio.sleep(0.3)
+        await self.all_heard()
+        return {"seconds_until_all_heard": round(time.monotonic() - began, 2)}
 
     def latencies(self, times: dict[str, list[float]], kind: str) -> dict[str, Any]:
         """From commit to page, in milliseconds, of what was told in this way."""
@@ -208,15 +245,15 @@ async def measure(
 ) -> Measured:
     """Connect, tell, break, and count."""
     parts = urlsplit(url)
-    host = (parts.hostname or "localhost", parts.port or 80)
     before = memory_of(replicas())
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
+    host = (parts.hostname or "localhost", parts.port or 80)
     arguments = (host, people.tokens, theirs, options.patience_s)
     process = spawn.Process(target=_clients, args=arguments, daemon=True)
     process.start()
     announcer = Announcer(redis_url)
-    bench = _Bench(pool, announcer, people.numbers)
+    bench = _Bench(pool, announcer, people.numbers, ours)
     try:
         started = time.monotonic()
         connected = await asyncio.to_thread(ours.recv)
@@ -224,34 +261,19 @@ async def measure(
         progress(f"{connected} clients are connected")
         await asyncio.sleep(options.settle_s)
         idle = memory_of(replicas())
-
-        async def all_heard() -> None:
-            ours.send(bench.told)
-            await asyncio.to_thread(ours.recv)
-
-        for number in range(options.rounds):
-            await bench.tell(f"all {number}")
-            await all_heard()
+        await bench.tell_all_and_some(options)
         busy = memory_of(replicas())
-        progress("one after the other")
-        for number in range(options.singles):
-            begun = time.monotonic()
-            await bench.tell(f"one {number}", [random.choice(people.numbers)])
-            await asyncio.sleep(
-                max(0.0, 1 / options.singles_per_second - (time.monotonic() - begun))
-            )
-        await all_heard()
-        away = await _kill(bench, replicas, progress) if options.kill else 0.0
-        ours.send(bench.told)
-        total = await asyncio.to_thread(ours.recv)
-        seconds = time.monotonic() - away if away else 0.0
+        killed = await bench.kill(replicas, progress) if options.kill else {}
+        total = await bench.all_heard()
         ours.send(None)
-        times, repeated, missing, breaks, still = await asyncio.to_thread(ours.recv)
+        times, repeated, gaps, breaks, still = await asyncio.to_thread(ours.recv)
     finally:
         process.terminate()
         await asyncio.to_thread(process.join)
         await announcer.close()
     kibi = 1_024 * options.clients
+    if options.kill:
+        killed |= {**bench.latencies(times, "killed"), "breaks": breaks, "connected": still}
     return {
         "clients": connected,
         "replicas": len(replicas()),
@@ -260,33 +282,13 @@ async def measure(
         "kib_per_client_after_rounds": round((busy - before) / kibi, 1),
         "everybody": bench.latencies(times, "all"),
         "one": bench.latencies(times, "one"),
-        "killed": {
-            **bench.latencies(times, "killed"),
-            "breaks": breaks,
-            "connected": still,
-            "seconds_until_all_heard": round(seconds, 2),
-        },
+        "killed": killed,
         "told": bench.told,
         "heard": total,
         "lost": bench.told - total + repeated,
         "repeated": repeated,
-        "gaps": missing,
+        "gaps": gaps,
     }
-
-
-async def _kill(
-    bench: _Bench, replicas: Callable[[], Sequence[psutil.Process]], progress: Callable[[str], None]
-) -> float:
-    """Kill a replica between what everybody is told; when it was."""
-    progress("a replica is killed")
-    at = 0.0
-    for number in range(6):
-        if number == 2:
-            replicas()[0].kill()
-            at = time.monotonic()
-        await bench.tell(f"killed {number}")
-        await asyncio.sleep(0.3)
-    return at
 
 
 def run(
