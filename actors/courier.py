@@ -52,8 +52,8 @@ LEASE_BEGIN: Final = 1 / 3
 """In this part of the lease mails of a batch are begun: one may take a minute and a half."""
 ENDPOINT_AT_ONCE: Final = 2
 WEBHOOKS_AT_ONCE: Final = 64
-POLL_S: Final = 2.0
-LOOK_EVERY_S: Final = 2.0
+POLL_S: Final = 5.0
+LOOK_EVERY_S: Final = 5.0
 PURGE_EVERY_S: Final = 3_600.0
 REST_MIN_S: Final = 1.0
 REST_MAX_S: Final = 30.0
