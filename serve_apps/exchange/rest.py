@@ -101,6 +101,8 @@ class Rest:
         size_max = BATCH_SIZE_MAX if operation.batch else BODY_SIZE_MAX
         body = b"" if method == "GET" else await _read(receive, size_max)
         call = await self._admit(operation, front, query, body, headers)
+        if operation.access != "anyone":
+            scope["kontor.user"] = call.user
         if operation.order is None:
             assert operation.ask is not None
             result = await operation.ask(self._desk, call)

@@ -171,6 +171,9 @@ async def test_each_request_leaves_a_line(config: AppConfig, tmp_path: Path) -> 
         ("/livez", 200),
     ]
     assert lines[0]["request"] == "number-one"
+    assert [line["route"] for line in lines] == ["/livez", "/api/user/{user}/", "/livez"]
+    assert [line["user"] for line in lines] == [0, 0, 0]
+    assert lines[0]["bytes"] == len(b'{"status":"ok"}')
     assert lines[0]["ms"] >= 0
     assert "hidden" not in path.read_text()
 
