@@ -23,10 +23,12 @@ from redis.exceptions import RedisError
 
 from actors.live import CHANNEL, decode_live
 from actors.notifications.announcing import CHANNEL as TOLD
+from domain.identity.permissions import Permission
 from persistence.database import OUTAGES
 from persistence.notifications import Notification
 from serve_apps.notification_feed import Feed
 from serve_apps.notifications import live_payload
+from serve_apps.permissions import permits
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
 from serve_apps.tasks import end_tasks
@@ -148,7 +150,8 @@ class Live:
 
     async def _principal(self, cookie: str, token: str) -> Principal | None:
         security = self._services.security
-        return await (security.bearer(token) if token else security.from_cookie_header(cookie))
+        known = await (security.bearer(token) if token else security.from_cookie_header(cookie))
+        return known if permits(known, Permission.OWN) else None
 
     async def _resume(self, page: str, user: int, position: int) -> None:
         """Tell a page that has just been let in where it goes on, and then what follows."""
