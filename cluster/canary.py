@@ -49,7 +49,11 @@ _SAME_S: Final = 1.0
 
 
 class NotStarted(Exception):
-    """The canary does not run. The text is one line for the operator."""
+    """A version does not run. The text is one line for the operator."""
+
+
+class NotArrived(Exception):
+    """HAProxy does not do what it was told, or not yet."""
 
 
 class ErrorRate:
@@ -131,27 +135,28 @@ class CanaryKeeper:
     async def _start(self, release: Release) -> None:
         try:
             await self._bring_up(release, release.replicas)
-        except NotStarted as error:
+        except (NotStarted, NotArrived) as error:
             await self._end_canary()
             await self._settle(release, releases.FAILED, str(error))
-            return
-        await self._settle(release, releases.RUNNING)
+        else:
+            if release.state == releases.STARTING:
+                await self._settle(release, releases.RUNNING)
 
     async def _watch(self, release: Release) -> None:
         condition = await asyncio.to_thread(ingress.condition, CANARY)
         if not condition:  # the platform was started again
-            try:
-                await self._bring_up(release, release.replicas)
-            except NotStarted as error:
-                await self._end_canary()
-                await self._settle(release, releases.FAILED, str(error))
-                return
+            await self._start(release)
+            return
         await self._weigh(release, release.weight)
         await self._compare(release, condition)
 
     async def _promote(self, release: Release) -> None:
         """All traffic to the canary, its version in the stable one's place, all traffic back."""
-        await self._bring_up(release, max(release.replicas, self._settings.replicas))
+        try:
+            await self._bring_up(release, max(release.replicas, self._settings.replicas))
+        except NotStarted as error:
+            await self._settle(release, releases.ROLLING_BACK, str(error))
+            return
         await releases.note(self._pool, release, "all traffic goes to the new version")
         await self._arrive(self._share_of(release, 100))
         await self._until_older_are_gone()
@@ -159,7 +164,12 @@ class CanaryKeeper:
         recipe = recipe_of(
             release.id, release.path, release.settings, self._settings, self._config, canary.STABLE
         )
-        await self._deploy(recipe, self._settings.replicas, of_canary=False)
+        try:
+            await self._deploy(recipe, self._settings.replicas, of_canary=False)
+        except NotStarted as error:
+            await self._stable_as_before()
+            await self._settle(release, releases.ROLLING_BACK, str(error))
+            return
         await releases.note(self._pool, release, "all traffic goes back to where it was")
         await self._compare(release, "")
         await self._arrive(self._share_of(release, 0))
@@ -180,16 +190,16 @@ class CanaryKeeper:
 
     async def _bring_up(self, release: Release, replicas: int) -> None:
         """Have so many replicas of the canary that are ready; none gets a request by that."""
-        if not await asyncio.to_thread(ingress.condition, CANARY):
-            self._share = self._share_of(release, 0)
-            await front.tell_all(self._share)
+        runs = bool(await asyncio.to_thread(ingress.condition, CANARY))
+        share = self._share_of(release, release.weight if runs else 0)
+        await front.tell_all(share)
         await releases.note(self._pool, release, "its replicas start")
         recipe = recipe_of(
             release.id, release.path, release.settings, self._settings, self._config, canary.CANARY
         )
         await self._deploy(recipe, replicas, of_canary=True)
         await releases.note(self._pool, release, "its health is checked")
-        told = await self._arrive(self._share, servers=replicas)
+        told = await self._arrive(share, servers=replicas)
         async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
             for address in told[0].servers:
                 try:
@@ -209,6 +219,18 @@ class CanaryKeeper:
             raise NotStarted(f"Its replicas do not start within {START_S:.0f} s.") from None
         except RuntimeError as error:
             raise NotStarted(f"Its replicas do not start: {_reason(error)}") from None
+
+    async def _stable_as_before(self) -> None:
+        """Give the stable application back what it was, while the canary serves everybody."""
+        standing = await releases.promoted(self._pool)
+        if standing is None:
+            await asyncio.to_thread(ingress.run, self._config, replicas=self._settings.replicas)
+            return
+        recipe = recipe_of(
+            standing.id, standing.path, standing.settings, self._settings, self._config,
+            canary.STABLE,
+        )  # fmt: skip
+        await self._deploy(recipe, self._settings.replicas, of_canary=False)
 
     def _share_of(self, release: Release, weight: int) -> Share:
         return Share(weight, f"r{release.id}")
@@ -233,7 +255,7 @@ class CanaryKeeper:
             if since is not None and now - since >= _SAME_S:
                 return told
             if now > deadline:
-                raise NotStarted(f"HAProxy does not take it up: {told}")
+                raise NotArrived(f"HAProxy does not take up {share.weight} %: {told}")
             await asyncio.sleep(0.2)
 
     async def _until_older_are_gone(self) -> None:

@@ -32,7 +32,7 @@ app = typer.Typer(help="Try a version on a share of the clients; promote it or r
 Result = TypeVar("Result")
 
 _LOOK_S: Final = 0.2
-_TAKEN_UP_S: Final = 15.0
+_TAKEN_UP_S: Final = 30.0
 _PATIENCE_S: Final = 400.0
 
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
