@@ -16,6 +16,7 @@ from serve_apps.identity.entry import (
     payee_names,
     purge,
     rename,
+    renew_session,
     signup,
 )
 from serve_apps.identity.links import ask_reset, ask_verification, reset, send_resets, verify
@@ -37,6 +38,7 @@ __all__ = [
     "payee_names",
     "purge",
     "rename",
+    "renew_session",
     "reset",
     "send_resets",
     "signup",

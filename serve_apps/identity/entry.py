@@ -207,6 +207,15 @@ async def check_own_password(
     return row
 
 
+async def renew_session(services: Services, principal: Principal, client: Client) -> LoggedIn:
+    """Another session in place of the one in use, in case somebody has a copy of its cookie."""
+    row = await store.user_by_id(services.pool, principal.user)
+    assert row is not None
+    fresh = await _start(services, row, client, principal.kind == "api", known=True)
+    await services.sessions.revoke(principal.user, principal.session_id)
+    return fresh
+
+
 async def logout(services: Services, principal: Principal) -> None:
     """End the session that the request came with."""
     await services.sessions.revoke(principal.user, principal.session_id)

@@ -206,8 +206,12 @@ async def test_password_and_address_are_changed(
     path = ann.home + "profile/password"
     await ann.submit(path, password=PASSWORD, new_password=" x ")
     assert (ann.page.status_code, "at least 8 characters" in ann.text) == (422, True)
+    stolen = ann.http.cookies["kontor_session"]
     await ann.submit(path, password=PASSWORD, new_password=f" {NEW} ")
     assert "All other sessions are ended." in ann.text
+    await ann.go("profile")
+    assert ann.page.url.path == ann.home + "profile"
+    visitor.http.cookies.set("kontor_session", stolen, domain="kontor.test")
     await visitor.go(ann.home)
     assert visitor.page.url.path == "/login"
     # Passwords are taken as they are typed, with what stands around them.

@@ -104,7 +104,10 @@ async def password(visit: Visit) -> Response:
     )
     if isinstance(ended, Rejection):
         return _page(visit, "password", ended)
-    return visit.go(f"{visit.home}profile", notice="password-changed")
+    fresh = await identity.renew_session(visit.services, _self(visit), client_of(visit.request))
+    response = visit.go(f"{visit.home}profile", notice="password-changed")
+    visit.services.security.set_session(response, fresh.token)
+    return response
 
 
 async def email_form(visit: Visit) -> Response:
