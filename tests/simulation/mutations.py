@@ -240,8 +240,18 @@ MOVES = [
     ),
     mutant(
         "what waits behind a message that has moved goes ahead",
-        (Post, "_look_for", "if behind:", "if False:"),
+        (
+            Post,
+            "_look_for",
+            "waiting += self._behind.pop(_pair(message), ())",
+            "waiting[:0] = self._behind.pop(_pair(message), ())",
+        ),
         only=("move", "cut", "slow"),
+    ),
+    mutant(
+        "messages between the same two are under way in two shipments",
+        (Post, "_load", "behind.setdefault(_pair(message), [])", "pass"),
+        only=("cut", "slow"),
     ),
     mutant(
         "totals do not travel with their slots",

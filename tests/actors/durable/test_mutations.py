@@ -92,7 +92,7 @@ MUTATIONS = [
     Mutation(
         "low ignores what is not durably confirmed",
         Post,
-        "_pump",
+        "_fly",
         "low = self.low",
         "low = messages[0].seq",
     ),

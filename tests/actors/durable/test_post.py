@@ -1,4 +1,4 @@
-"""The post: messages in order, one shipment at a time, until they are answered."""
+"""The post: messages in order between any two entities, until they are answered."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Receiver:
         return encode([None] * len(shipment.messages))
 
 
-def message(seq: int) -> Sent[Any]:
-    return Sent(seq, "1", "2", cmd.ReleaseCredit(bytes(16), bytes(16), 1, 2))
+def message(seq: int, source: str = "1", destination: str = "2") -> Sent[Any]:
+    return Sent(seq, source, destination, cmd.ReleaseCredit(bytes(16), bytes(16), 1, 2))
 
 
 def test_messages_go_in_order_and_again_until_answered() -> None:
@@ -66,8 +66,35 @@ def test_messages_go_in_order_and_again_until_answered() -> None:
         post.send(message(5))
         post.send(message(8))
         await asyncio.sleep(20)
-        assert receiver.shipments == [(3, [3])] + [(3, [3, 5, 8])] * 3
+        assert receiver.shipments == [(3, [3])] * 4 + [(3, [5, 8])]
         assert confirmed == [3, 5, 8]
+        post.stop()
+
+    run_virtual(main)
+
+
+def test_others_do_not_wait_and_nothing_is_overtaken() -> None:
+    async def main() -> None:
+        receiver, confirmed = Receiver(), list[int]()
+        receiver.failures = [NoAnswer("lost")]
+        post = receiver.post(lambda outcomes: confirmed.extend(seq for seq, _ in outcomes))
+        for seq, source, destination in (
+            (1, "1", "2"),
+            (2, "1", "2"),
+            (3, "3", "2"),
+            (4, "1", "4"),
+            (5, "3", "2"),
+            (6, "5", "2"),
+            (7, "6", "2"),
+        ):
+            post.send(message(seq, source, destination))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(20)
+        # 2 and 5 wait for those before them, 7 for room; what was lost goes again by itself.
+        assert [seqs for _, seqs in receiver.shipments[:4]] == [[1], [3], [4], [6]]
+        assert sorted(seqs for _, seqs in receiver.shipments[4:]) == [[1], [2], [7, 5]]
+        assert confirmed.index(1) < confirmed.index(2)
+        assert sorted(confirmed) == [1, 2, 3, 4, 5, 6, 7]
         post.stop()
 
     run_virtual(main)
