@@ -26,6 +26,7 @@ class Person(NamedTuple):
 PEOPLE: Final = (
     Person("Ada Demo", "ada@example.com", "try-kontor-as-ada"),
     Person("Ben Demo", "ben@example.com", "try-kontor-as-ben"),
+    Person("Sam Demo", "sam@example.com", "try-kontor-as-sam", ("support",)),
     Person("Olga Demo", "olga@example.com", "try-kontor-as-olga", ("operator", "administrator")),
 )
 

@@ -45,6 +45,7 @@ from persistence.backoffice import CustomerRow
 from persistence.database import Connection, Pool
 from serve_apps.accounts import command_id, fingerprint, refuse
 from serve_apps.directory import Directory
+from serve_apps.gateway.front import request_id
 from serve_apps.identity import client_of
 from serve_apps.services import Accounts
 from serve_apps.sessions import Principal
@@ -92,7 +93,7 @@ def actor_of(principal: Principal, request: HTTPConnection) -> Actor:
         client.origin,
         client.ip,
         principal.session_id,
-        client.request,
+        request_id() or client.request,
     )
 
 
