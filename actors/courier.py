@@ -285,22 +285,25 @@ class Courier:
         """Write down what came of a delivery, and of the endpoint that it went to."""
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast(Connection, proxy)
+            endpoint = delivery.endpoint
+            if endpoint is not None and endpoint.open and not delivery.closed:
+                # First the endpoint, then deliveries: whoever switches one off locks in this order.
+                await self._note_endpoint(connection, endpoint.id, outcome)
             await self._note_delivery(connection, delivery, outcome, pauses_s)
-            if delivery.endpoint is None or not delivery.endpoint.open or delivery.closed:
-                return
-            number = delivery.endpoint.id
-            if isinstance(outcome, Sent):
-                await endpoints.note_ok(connection, number)
-                return
-            gone = isinstance(outcome, Never) and outcome.gone
-            limit = self._settings.failing_max
-            told = (
-                "It has answered that it is gone."
-                if gone
-                else (f"It has taken nothing for {limit.days} days. Last: {outcome.reason}")
-            )
-            if await endpoints.note_failing(connection, number, told, gone=gone, failing_max=limit):
-                log.info("webhook switched off", endpoint=number, reason=outcome.reason)
+
+    async def _note_endpoint(self, connection: Connection, number: int, outcome: Outcome) -> None:
+        if isinstance(outcome, Sent):
+            await endpoints.note_ok(connection, number)
+            return
+        gone = isinstance(outcome, Never) and outcome.gone
+        limit = self._settings.failing_max
+        told = (
+            "It has answered that it is gone."
+            if gone
+            else f"It has taken nothing for {limit.days} days. Last: {outcome.reason}"
+        )
+        if await endpoints.note_failing(connection, number, told, gone=gone, failing_max=limit):
+            log.info("webhook switched off", endpoint=number, reason=outcome.reason)
 
     async def _note_delivery(
         self,

@@ -18,7 +18,8 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -33,11 +34,13 @@ URL_MAX: Final = 2_000
 TIMEOUT_S: Final = 10.0
 RETRY_AFTER_MAX_S: Final = 24 * HOUR
 
+LOOK_UPS_MAX: Final = 64
+
 _ADDRESSES_MAX: Final = 4
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolve = Callable[[str, int], Any]
+Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
 class Refused(Exception):
@@ -103,14 +106,6 @@ def check_url(text: str, *, private: bool) -> str:
     return str(url)
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of a host, as the system knows them; raises ``OSError``."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    names = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
-    return [ipaddress.ip_address(name) for name in names]
-
-
 class Webhooks:
     """Sends webhooks. ``private`` allows addresses that are not of the open Internet."""
 
@@ -120,13 +115,15 @@ class Webhooks:
         private: bool = False,
         timeout_s: float = TIMEOUT_S,
         trust: ssl.SSLContext | None = None,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
         clock: Callable[[], float] = time.time,
         agent: str = "Kontor",
     ) -> None:
         self._private = private
         self._timeout_s = timeout_s
-        self._resolve = resolve
+        self._resolve = resolve or self._look_up
+        # Looking up a name can hang: one that does must not hold up the others.
+        self._threads = ThreadPoolExecutor(LOOK_UPS_MAX, "resolve")
         self._clock = clock
         self._agent = agent
         # A connection is for one host, and two hosts may share an address: none is used twice.
@@ -141,6 +138,7 @@ class Webhooks:
     async def close(self) -> None:
         """Let go of what is open."""
         await self._client.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, url: str, keys: Sequence[bytes], message: str, body: bytes) -> Outcome:
         """Send ``body``, JSON, as the message of that name. The time signed is this attempt's."""
@@ -172,6 +170,16 @@ class Webhooks:
         if not self._private and not all(is_public(address) for address in found):
             raise Refused(f"{host} is a private address")
         return list(found[:_ADDRESSES_MAX])
+
+    async def _look_up(self, host: str, port: int) -> list[Address]:
+        """The addresses of a host, as the system knows them; raises ``OSError``."""
+
+        def work() -> list[Any]:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        names = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
+        return [ipaddress.ip_address(name) for name in names]
 
     async def _post(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> Outcome:
         addresses = await self._addresses(url)

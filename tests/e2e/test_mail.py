@@ -27,8 +27,8 @@ def test_an_endpoint_is_made_and_tested(
     page = ann.page
     ann.go("webhooks/")
     check(page)
-    page.get_by_label("Name").fill("shop")
-    page.get_by_label("Address").fill("http://127.0.0.1:9/hooks")
+    page.get_by_role("textbox", name="Name").fill("shop")
+    page.get_by_role("textbox", name="Address").fill("http://127.0.0.1:9/hooks")
     page.get_by_label("Money received").check()
     page.get_by_role("button", name="Make the endpoint").click()
     expect(page.locator("[data-secret]")).to_contain_text("whsec_")
