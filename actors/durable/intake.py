@@ -89,3 +89,10 @@ async def _or_unavailable(future: asyncio.Future[list[Any]], size: int) -> list[
         return await future
     except Interrupted:
         return [Unavailable("interrupted")] * size
+
+
+def at_once(replies: list[Any]) -> Awaitable[list[Any]]:
+    """Replies that nobody has to wait for."""
+    future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    future.set_result(replies)
+    return future

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from actors.durable.intake import Intake, Interrupted
+from actors.durable.intake import Intake, Interrupted, at_once
 from actors.durable.items import Item, Request, Turn
 from actors.durable.loads import Loads
 from actors.durable.memory import Imbalance
@@ -114,9 +114,9 @@ class Partition:
     def submit(self, commands: Sequence[Any]) -> Awaitable[list[Any]]:
         """Put commands in the queue at once; await the result for their replies."""
         if refused := self._refuses(len(commands)):
-            return _at_once([refused] * len(commands))
+            return at_once([refused] * len(commands))
         if not commands:
-            return _at_once([])
+            return at_once([])
         return self._intake.commands(commands, self._work, self._mover.departing)
 
     async def receive(self, shipment: Shipment[Any]) -> list[Any]:
@@ -250,7 +250,8 @@ class Partition:
             hold = self._stopping or self._checkpoint_due() or self._mover.ready(self._work)
             room = 0 if hold else room_max - turn.size
             # Deciding may cost a question to the database: beside a commit it must be worth it.
-            worth = self._commit is None or self._worth_deciding()
+            inbox, work = self._inbox, self._work
+            worth = self._commit is None or len(inbox) >= _WORTH_ITEMS or work.at_hand(inbox)
             if room > 0 and not turn.size and self._mover.has_come():
                 turn = Turn(self._now())
                 await self._take_in(turn)
@@ -320,21 +321,6 @@ class Partition:
         for batch, index, reply in turn.early:
             batch.answer(index, reply)
         turn.early.clear()
-
-    def _worth_deciding(self) -> bool:
-        """Whether to go on deciding while a turn is being written.
-
-        Confirmations and messages to entities in memory need nothing of the database, and the
-        answers that some of them complete may leave at once.
-        """
-        inbox = self._inbox
-        if len(inbox) >= _WORTH_ITEMS:
-            return True
-        work, entities = self._work, self._work.entities
-        return bool(inbox) and all(
-            type(item) is not Request and all(key in entities for key in work.keys(item))
-            for item in inbox
-        )
 
     async def _load(self, items: Sequence[Item]) -> dict[bytes, tuple[bytes, Any]]:
         work = self._work
@@ -532,9 +518,3 @@ class Partition:
         self._work = self._new_workspace()
         self._open = 0
         self._intake.interrupt()
-
-
-def _at_once(replies: list[Any]) -> Awaitable[list[Any]]:
-    future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-    future.set_result(replies)
-    return future

@@ -41,6 +41,18 @@ class Workspace(Memory):
         sent = self.partition.outbox.get(item.seq)
         return () if sent is None else (sent.source,)
 
+    def at_hand(self, items: Iterable[Item]) -> bool:
+        """Whether deciding needs nothing of the database.
+
+        So it is with confirmations and messages to entities in memory; some of them complete
+        answers that may leave at once.
+        """
+        entities = self.entities
+        return all(
+            type(item) is not Request and all(key in entities for key in self.keys(item))
+            for item in items
+        )
+
     def decide(self, turn: Turn, item: Item, known: dict[bytes, tuple[bytes, Any]]) -> None:
         """Decide one item into the turn."""
         turn.size += 1
