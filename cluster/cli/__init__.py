@@ -16,6 +16,7 @@ from cluster.cli import (
     mail,
     pin,
     rebalance,
+    recover,
     role,
     scale,
     simulate,
@@ -30,6 +31,7 @@ app.add_typer(canary.app, name="canary", no_args_is_help=True)
 app.add_typer(history.app, name="history", no_args_is_help=True)
 app.add_typer(instrument.app, name="instrument", no_args_is_help=True)
 app.add_typer(mail.app, name="mail", no_args_is_help=True)
+app.add_typer(recover.app, name="recover", no_args_is_help=True)
 app.add_typer(role.app, name="role", no_args_is_help=True)
 app.command()(scale.scale)
 app.command()(scale.placement)

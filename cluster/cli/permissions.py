@@ -56,6 +56,7 @@ COMMANDS: Final[Mapping[str, Permission]] = {
     "accounts freeze": Permission.ACCOUNTS_FREEZE,
     "accounts unfreeze": Permission.ACCOUNTS_FREEZE,
     "accounts limit": Permission.LIMITS_SET,
+    "recover": Permission.CUSTOMERS_RECOVER,
     "role list": Permission.ROLES_READ,
     "role grant": Permission.ROLES_GRANT,
     "role revoke": Permission.ROLES_GRANT,

@@ -19,6 +19,8 @@ class Permission(StrEnum):
     """Use what is one's own: profile, sessions, accounts, transfers, orders, keys."""
     CUSTOMERS_READ = "customers.read"
     """Find customers, accounts and transfers, and look at them."""
+    CUSTOMERS_RECOVER = "customers.recover"
+    """Switch off the second factor of a customer who has lost it."""
     ACCOUNTS_FREEZE = "accounts.freeze"
     """Freeze an account of a customer, and take the freeze off."""
     LIMITS_SET = "limits.set"
@@ -73,14 +75,16 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = {
     ),
     ADMINISTRATOR: frozenset(
         {
-            _P.CUSTOMERS_READ, _P.ACCOUNTS_FREEZE, _P.LIMITS_SET, _P.ADJUSTMENTS_READ,
+            _P.CUSTOMERS_READ, _P.CUSTOMERS_RECOVER, _P.ACCOUNTS_FREEZE, _P.LIMITS_SET,
+            _P.ADJUSTMENTS_READ,
             _P.ADJUSTMENTS_PROPOSE, _P.ADJUSTMENTS_APPROVE, _P.ROLES_READ, _P.ROLES_GRANT,
             _P.AUDIT_READ, _P.AUDIT_EXPORT, _P.MARKET_ADMINISTER,
         }
     ),
     CONSOLE: frozenset(
         {
-            _P.CUSTOMERS_READ, _P.ACCOUNTS_FREEZE, _P.LIMITS_SET, _P.ADJUSTMENTS_READ,
+            _P.CUSTOMERS_READ, _P.CUSTOMERS_RECOVER, _P.ACCOUNTS_FREEZE, _P.LIMITS_SET,
+            _P.ADJUSTMENTS_READ,
             _P.ROLES_READ, _P.ROLES_GRANT, _P.AUDIT_READ, _P.AUDIT_EXPORT, _P.OPERATIONS_SEE,
             _P.PLATFORM_RUN, _P.CANARY_RUN, _P.MARKET_ADMINISTER, _P.MAIL_READ, _P.MAIL_RESEND,
         }

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from domain.identity.permissions import CONSOLE, ROLES, Permission
 from persistence import audit, identity, roles
 from persistence.audit import Actor, Filter
 from persistence.database import Pool
-from tests.persistence.test_identity import add
+from tests.persistence.test_identity import add, session
 
 ANN, BEN = 1_000_000_001, 1_000_000_002
 Run = Callable[..., Awaitable[tuple[int, str]]]
@@ -187,3 +188,34 @@ async def test_the_audit_log_is_searched_exported_and_verified(
     code, said = await run("audit", "verify")
     assert code == Exit.PROOF_FAILED
     assert said == "Broken at entry 2: it was changed after it was written.\n"
+
+
+# -- somebody who cannot come in --------------------------------------------------------------
+
+
+async def test_a_lost_second_factor_is_taken_away(pool: Pool, run: Run) -> None:
+    await add(pool, ANN, "ann@example.com")
+    words = ("recover", "second-factor", "ann@example.com", "--reason")
+    code, said = await run(*words, "seen with her passport")
+    assert (code, said.strip()) == (2, "kontor: ann@example.com has no second factor.")
+    now = datetime.now(UTC)
+    await identity.begin_factor(pool, ANN, b"sealed", now)
+    await identity.confirm_factor(pool, ANN, b"sealed", 7, now)
+    await identity.add_session(pool, session(b"s" * 32, user=ANN, created_at=now))
+    code, said = await run(*words, " ")
+    assert code == 2, said
+    code, said = await run("recover", "second-factor", "nobody@example.com", "--reason", "x")
+    assert code == 2, said
+    code, said = await run(*words, "seen with her passport")
+    assert (code, said) == (
+        0,
+        "ann@example.com logs in with the password alone; sessions ended: 1.\n",
+    )
+    row = await identity.user_by_id(pool, ANN)
+    assert row is not None
+    assert not row.second_factor
+    (entry,) = await audit.search(pool, Filter())
+    assert entry.action == "identity.second_factor_taken"
+    assert "seen with her passport" in entry.after
+    assert await pool.fetchval("select kind from notifications") == "second_factor_off"
+    assert await pool.fetchval("select revoked_at is not null from sessions")
