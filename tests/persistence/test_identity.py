@@ -140,3 +140,48 @@ async def test_what_ended_long_ago_is_forgotten(pool: Pool) -> None:
     await store.purge(pool, NOW + timedelta(days=32))
     assert await pool.fetchval("select count(*) from sessions") == 0
     assert await pool.fetchval("select count(*) from login_failures") == 0
+
+
+async def test_replicas_read_anew_what_changed_about_a_user(pool: Pool) -> None:
+    await add(pool)
+    await add(pool, USER + 1, "ben@example.com")
+    for user, digest in ((USER, b"a" * 32), (USER + 1, b"b" * 32)):
+        await store.add_session(pool, session(digest, user=user))
+    assert await store.revoked_since(pool, NOW) == []
+    await store.security_changed(pool, USER)
+    assert await store.revoked_since(pool, NOW) == [b"a" * 32]
+    (row,) = await store.live_sessions(pool, [b"b" * 32], NOW)
+    assert (row.second_factor, row.verified) == (False, False)
+    await store.begin_factor(pool, USER + 1, b"sealed", NOW)
+    assert not (await store.live_sessions(pool, [b"b" * 32], NOW))[0].second_factor
+    await store.confirm_factor(pool, USER + 1, b"sealed", 7, NOW)
+    assert await store.mark_verified(pool, USER + 1, "ben@example.com", NOW)
+    (row,) = await store.live_sessions(pool, [b"b" * 32], NOW)
+    assert (row.second_factor, row.verified) == (True, True)
+    assert await store.close_user(pool, USER + 1, NOW)
+    assert await store.live_sessions(pool, [b"b" * 32], NOW) == []
+
+
+async def test_a_step_counts_once_whoever_asks(pool: Pool) -> None:
+    await add(pool)
+    await store.begin_factor(pool, USER, b"sealed", NOW)
+    assert not await store.take_step(pool, USER, 8)  # it is not in use yet
+    await store.confirm_factor(pool, USER, b"sealed", 7, NOW)
+    assert not await store.begin_factor(pool, USER, b"another", NOW)
+    taken = await asyncio.gather(*(store.take_step(pool, USER, 8) for _ in range(5)))
+    assert sorted(taken) == [False] * 4 + [True]
+    assert not await store.take_step(pool, USER, 7)
+
+
+async def test_a_request_is_looked_at_by_one(pool: Pool) -> None:
+    for email in ("ann@example.com", "ben@example.com"):
+        await store.ask_for_reset(pool, email, "", "", NOW)
+
+    async def take() -> str:
+        async with pool.acquire() as connection, connection.transaction():
+            found = await store.take_reset(connection)  # type: ignore[arg-type]
+            await connection.execute("select pg_sleep(0.05)")
+            return found.email if found else ""
+
+    taken = await asyncio.gather(*(take() for _ in range(3)))
+    assert sorted(taken) == ["", "ann@example.com", "ben@example.com"]
