@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """About so much of the journal is read at once."""
 
-_ROWS_MIN: Final = 4
 _ROWS_MAX: Final = 500
 _ENROL_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 1.0
@@ -90,6 +89,9 @@ class Follower(ABC, Generic[C]):
 
     name: str
 
+    rows_min = 4
+    """Rows of each stream that are read at once however large they are."""
+
     def __init__(
         self, pool: Pool, cursor: Cursor, *, chunk_bytes: int, poll_s: float, rest: float
     ) -> None:
@@ -101,7 +103,8 @@ class Follower(ABC, Generic[C]):
         self._chunk_bytes = chunk_bytes
         self._poll_s = poll_s
         self._rest = rest
-        self._limit = _ROWS_MIN
+        self._limit = self.rows_min
+        self._rested = 0.0
         self._more = False
         self._read: dict[str, int] = {}
         self._enrolled_at = float("-inf")
@@ -128,7 +131,7 @@ class Follower(ABC, Generic[C]):
                 await self.step()
                 await self._look()
                 self.state, self.reason = "running", ""
-                took = time.monotonic() - started
+                took, self._rested = time.monotonic() - started - self._rested, 0.0
                 await asyncio.sleep(max(took * self._rest, 0 if self._more else self._poll_s))
             except Overtaken as error:
                 log.warning("overtaken", follower=self.name, streams=str(error))
@@ -139,8 +142,14 @@ class Follower(ABC, Generic[C]):
             except Exception as error:
                 self.state, self.reason = "stuck", f"{type(error).__name__}: {error}"
                 log.exception("stuck", follower=self.name)
-                self._limit = _ROWS_MIN  # what waits meanwhile may be of another size
+                self._limit = self.rows_min  # what waits meanwhile may be of another size
                 await asyncio.sleep(_STUCK_S)
+
+    async def _breathe(self, took: float) -> None:
+        """Rest in the middle of a chunk, after a part that took so long."""
+        pause = took * self._rest
+        self._rested += pause
+        await asyncio.sleep(pause)
 
     async def _look(self) -> None:
         """See now and then how much is left."""
@@ -165,7 +174,7 @@ class Follower(ABC, Generic[C]):
         self._more = max(Counter(row.stream for row in rows).values()) == self._limit
         size = sum(len(row.entries) for row in rows)
         fitting = self._chunk_bytes * len(rows) // (size + 1)
-        self._limit = min(_ROWS_MAX, max(_ROWS_MIN, fitting))
+        self._limit = min(_ROWS_MAX, max(self.rows_min, fitting))
         chunk = await asyncio.to_thread(self._gather, rows)
         if not chunk.ranges:
             raise Corrupt("Streams wait for each other.")

@@ -1,9 +1,9 @@
 """The notifier: from the committed journal of customers' accounts to what people are told.
 
 It follows at its own pace, behind a durable position in each stream, and rests long after each
-chunk: those who pay and trade come first, and a person reads no faster for it. Written in one
-transaction with the position, and with a key made of the event, each event is told once whatever
-happens. What a customer's orders came to is in that customer's own journal, so those of the books
+transaction: those who pay and trade come first, and a person reads no faster for it. The position
+moves with the last of what a chunk gives to tell, and each event has a key of its own, so it is told
+once whatever happens. What a customer's orders came to is in that customer's own journal, so those of the books
 are not read.
 """
 
@@ -30,7 +30,9 @@ from persistence.notifications import Notice
 from persistence.trading.catalogue import instrument
 
 CURSOR: Final = Cursor("notified", (ACCOUNTS,))
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 32 * 1024
+SLICE: Final = 500
+"""So many are told in one transaction: it holds up nobody for long."""
 POLL_S: Final = 0.4
 REST: Final = 9.0
 """A tenth of the time at most goes into it."""
@@ -59,6 +61,7 @@ class Notifier(Follower[Told]):
     """Follows accounts, and tells. ``announce`` is told after each commit who has something new."""
 
     name = "notifier"
+    rows_min = 1
 
     def __init__(
         self,
@@ -103,12 +106,23 @@ class Notifier(Follower[Told]):
                         )
 
     async def write(self, chunk: Told) -> None:
-        """All of it with the position after it, or nothing; then those concerned are woken."""
+        """All of it in slices, the last with the position after it; a slice that is told again,
+        because that never came, is known by its keys."""
+        notices = await _named(self._pool, chunk.notices)
+        notices += await _filled(self._pool, chunk.filled)
+        last = max(0, len(notices) - 1) // SLICE * SLICE
+        for start in range(0, last, SLICE):
+            started = time.monotonic()
+            await self._tell(notices[start : start + SLICE])
+            await self._breathe(time.monotonic() - started)
+        await self._tell(notices[last:], chunk)
+
+    async def _tell(self, notices: list[Notice], chunk: Told | None = None) -> None:
+        """One transaction; then those concerned are woken."""
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast(Connection, proxy)
-            await CURSOR.advance(connection, chunk.ranges)
-            notices = await _named(connection, chunk.notices)
-            notices += await _filled(connection, chunk.filled)
+            if chunk is not None:
+                await CURSOR.advance(connection, chunk.ranges)
             told = await store.notify_many(connection, notices) if notices else {}
         self.told += len(notices)
         if told:
@@ -162,7 +176,7 @@ def _payment(kind: Kind, event: Any, account: int, counterparty: int, **more: st
     return Notice(customer_of(account), kind, values, f"{kind}:{event.transfer.hex()}")
 
 
-async def _named(connection: Connection, notices: list[Notice]) -> list[Notice]:
+async def _named(database: Pool, notices: list[Notice]) -> list[Notice]:
     """The same, with the name of whoever is on the other side of a payment."""
     customers = {
         customer_of(int(notice.values["counterparty"]))
@@ -171,7 +185,7 @@ async def _named(connection: Connection, notices: list[Notice]) -> list[Notice]:
     }
     if not customers:
         return notices
-    names = await user_names(connection, customers)
+    names = await user_names(database, customers)
     found = []
     for notice in notices:
         other = notice.values.get("counterparty")
@@ -182,13 +196,11 @@ async def _named(connection: Connection, notices: list[Notice]) -> list[Notice]:
     return found
 
 
-async def _filled(
-    connection: Connection, filled: list[tuple[int, str, int, int, int]]
-) -> list[Notice]:
+async def _filled(database: Pool, filled: list[tuple[int, str, int, int, int]]) -> list[Notice]:
     """Orders that are filled, in the units that people know."""
     if not filled:
         return []
-    listed = {symbol: await instrument(connection, symbol) for symbol in {row[1] for row in filled}}
+    listed = {symbol: await instrument(database, symbol) for symbol in {row[1] for row in filled}}
     found = []
     for customer, symbol, ref, lots, ticks in filled:
         about = listed[symbol]

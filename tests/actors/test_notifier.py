@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import redis.asyncio
 
+from actors import notifier as notifier_module
 from actors.notifications.announcing import CHANNEL, Announcer, decode_told
 from actors.notifier import CURSOR, Notifier
 from actors.notifying import relay
@@ -188,12 +189,14 @@ async def test_killed_anywhere_it_tells_nothing_twice_and_leaves_nothing_out(
         pass
 
     tape = await tape_of(pool)
+    monkeypatch.setattr(notifier_module, "SLICE", 3)
     killed = sent = 0
     steps = ((CURSOR, "advance"), (store, "_choices"), (store, "notify_many"))
     for owner, name in steps * 4:
-        for _ in range(8):
-            sent += 1
-            tape.turn(f"accounts/{sent % 2}", [received(sent, ANN_USD, BEN_USD)])
+        for _ in range(2):
+            events = [received(sent + place, ANN_USD, BEN_USD) for place in range(1, 6)]
+            sent += len(events)
+            tape.turn(f"accounts/{sent // 5 % 2}", events)
         await tape.flush()
         step = getattr(owner, name)
 

@@ -47,7 +47,7 @@ def test_notifications_are_shown_once_and_stay_in_the_list(make_customer: MakeCu
     assert other.locator("#toasts .toast-card").count() == 0
 
     toast.click()
-    expect(boris.page.get_by_text("Postings")).to_be_visible()
+    expect(boris.page.get_by_role("heading", name="Postings")).to_be_visible()
     other.get_by_role("link", name="Notifications").first.click()
     row = other.locator("[data-notification]").filter(has_text="You received 12.50 USD")
     expect(row).to_contain_text("From Ann B.")
