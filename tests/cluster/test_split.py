@@ -268,6 +268,8 @@ def _canary_again(front: Front) -> bool:
 def test_without_a_canary_the_configuration_is_left_as_it_is(front: Front) -> None:
     text = front.alone.decode()
     assert split.rewrite(text, "/nowhere") == text
+    amended = (front.folder / "both.cfg").read_text()
+    assert split.rewrite(amended, front.map) == amended, "what is amended already is left, too"
 
 
 def test_a_proxy_in_front_tells_who_the_client_is(front: Front) -> None:
