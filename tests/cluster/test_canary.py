@@ -173,8 +173,10 @@ def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) 
         assert said["canary"]["error_rate"] == 0
         assert 0 < said["canary"]["p50_s"] <= said["canary"]["p99_s"] < 30
 
-        promoted = canary(running, "promote")
-        assert promoted["state"] == "promoted"
+        assert canary(running, "promote", "--no-wait")["state"] == "promoting"
+        assert wait_until(
+            lambda: canary(running, "status")["state"] == "promoted", timeout_s=100, pause_s=1
+        )
         after = load.answered["stable"]
         assert wait_until(lambda: load.answered["stable"] > after + 40, timeout_s=30)
     assert not load.lost
