@@ -85,7 +85,7 @@ async def add_endpoint(
 
     ``None`` when the customer has as many as one may.
     """
-    await connection.execute("SELECT id FROM users WHERE id = $1 FOR UPDATE", user)
+    await connection.execute("SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE", user)
     number: int | None = await connection.fetchval(
         "INSERT INTO webhook_endpoints (user_id, label, url, kinds, secret)"
         f" SELECT $1, $2, $3, $4, '' WHERE (SELECT count(*) FROM webhook_endpoints"
