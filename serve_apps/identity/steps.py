@@ -58,15 +58,15 @@ async def change_password(
         return row
     refused = check_password(new, row.email, row.name)
     if refused is not None:
-        return Rejection(refused.code, {"field": "new"})
-    intent = Intent("password_change", {})
-    refused = await demand(services, principal, intent, proof, client)
-    if refused is not None:
-        return refused
+        return Rejection(refused.code, {"field": "new_password"})
     try:
         hashed = await services.passwords.hash(new)
     except Busy:
         return Rejection(IdentityCode.BUSY)
+    # Last, since a code that was given counts no more.
+    refused = await demand(services, principal, Intent("password_change", {}), proof, client)
+    if refused is not None:
+        return refused
     now = services.now()
     async with transaction(services) as connection:
         await store.change_password(connection, row.id, hashed, now)

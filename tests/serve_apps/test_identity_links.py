@@ -159,7 +159,7 @@ async def test_the_password_is_changed_and_other_sessions_end(
     refused(await ann.http.post(path, json={**body, "password": NEW}), "password_wrong", 422)
     short = {**body, "new_password": "short"}
     assert refused(await ann.http.post(path, json=short), "password_too_short", 422) == {
-        "field": "new"
+        "field": "new_password"
     }
     async with http_client(app, headers={"authorization": f"Bearer {other}"}) as elsewhere:
         assert (await elsewhere.get(ann.path)).status_code == 200
