@@ -2,9 +2,9 @@
 
 It follows at its own pace, behind a durable position in each stream, and rests long after each
 transaction: those who pay and trade come first, and a person reads no faster for it. The position
-moves with the last of what a chunk gives to tell, and each event has a key of its own, so it is told
-once whatever happens. What a customer's orders came to is in that customer's own journal, so those of the books
-are not read.
+moves with the last of what a chunk gives to tell, and each event has a key of its own: so it is
+told once whatever happens. What a customer's orders came to is in that customer's own journal, so
+those of the books are not read.
 """
 
 from __future__ import annotations

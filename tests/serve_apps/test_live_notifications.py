@@ -139,8 +139,14 @@ async def ann(replica: Replica) -> Somebody:
     return somebody
 
 
+@pytest.fixture
+def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For replicas that start after this: only what wakes the feed counts."""
+    monkeypatch.setattr(feed_module, "LOOK_EVERY_S", 3_600)
+
+
 async def test_a_page_is_sent_what_it_has_not_seen_and_then_what_comes(
-    replica: Replica, ann: Somebody
+    never_looks: None, replica: Replica, ann: Somebody
 ) -> None:
     await ann.tell(120)
     announcer = Announcer(replica.app.services.config.redis_url)
