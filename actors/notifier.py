@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from actors.following import Follower, Turn, decoders, events_of
@@ -37,7 +38,11 @@ POLL_S: Final = 0.4
 REST: Final = 9.0
 """A tenth of the time at most goes into it."""
 
+KEPT: Final = timedelta(days=730)
+"""How long what was told can be read."""
+
 _CHOICES_EVERY_S: Final = 2.0
+_FORGET_EVERY_S: Final = 600.0
 
 _MONEY: Final = decoders(
     ev.TransferReceived, ev.TransferReturned, ev.StatusChanged, ev.AdjustmentPosted
@@ -77,6 +82,7 @@ class Notifier(Follower[Told]):
         self._announce = announce
         self._tell_orders: frozenset[str] = frozenset()
         self._asked_at = float("-inf")
+        self._forgot_at = float("-inf")
 
     async def step(self) -> int:
         """Read one chunk. Few want to hear of their orders: those of others are not looked at."""
@@ -85,6 +91,9 @@ class Notifier(Follower[Told]):
             wanting = await store.who_chose(self._pool, Kind.ORDER_FILLED)
             self._tell_orders = frozenset(map(str, wanting))
             self._asked_at = now
+        if now - self._forgot_at >= _FORGET_EVERY_S:
+            await store.forget(self._pool, datetime.now(UTC) - KEPT)
+            self._forgot_at = now
         return await super().step()
 
     def begin(self) -> Told:

@@ -263,6 +263,22 @@ async def mark_all_read(database: Database, user: int, until: int) -> int:
     return int(done.removeprefix("UPDATE "))
 
 
+async def forget(database: Database, before: datetime, limit: int = 1_000) -> int:
+    """Delete what was told before a moment, the oldest first, so much at most; how much it was.
+
+    What a delivery that was given up still needs stays.
+    """
+    done = await database.execute(
+        "DELETE FROM notifications n USING"
+        " (SELECT id, at FROM notifications ORDER BY id LIMIT $2) AS o"
+        " WHERE n.id = o.id AND o.at < $1 AND NOT EXISTS"
+        " (SELECT FROM deliveries d WHERE d.notification_id = n.id AND d.state <> 'sent')",
+        before,
+        limit,
+    )
+    return int(done.removeprefix("DELETE "))
+
+
 async def choices_of(database: Database, user: int) -> Choices:
     """What a person has chosen."""
     rows = await database.fetch(

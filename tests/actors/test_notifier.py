@@ -301,6 +301,17 @@ async def test_who_is_deleted_meanwhile_stops_nobody(pool: Pool) -> None:
     assert values["name"] == ""
 
 
+async def test_what_is_old_is_forgotten_unless_it_is_still_to_be_sent(pool: Pool) -> None:
+    await people(pool)
+    changed = notice(ANN, "mail", Kind.PASSWORD_CHANGED)
+    await tell(pool, notice(ANN, "a"), notice(ANN, "b"), changed, notice(BEN, "c"))
+    await pool.execute("UPDATE notifications SET at = now() - interval '3 years' WHERE key <> 'b'")
+    await read_all(pool)
+    rows = await pool.fetch("SELECT key FROM notifications ORDER BY id")
+    assert [row["key"] for row in rows] == ["b", "mail"]
+    assert await tell(pool, notice(ANN, "d")) == {ANN: 4}
+
+
 async def test_many_are_told_in_one_go(pool: Pool) -> None:
     await people(pool)
     assert await tell(pool, *(notice(ANN, f"k{index}") for index in range(500))) == {ANN: 500}
