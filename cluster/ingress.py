@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 APPLICATION: Final = STABLE
 BESIDE_VARIABLE: Final = "KONTOR_BESIDE"
-_STARTS_MAX: Final = 5
+_STARTS_MAX: Final = 3
 # Each open websocket counts as a request under way.
 _REQUESTS_MAX: Final = 5_000
 _UNWATCHED: Final = (b"x-request-disconnect-disabled", b"?1")
@@ -177,17 +177,19 @@ def _run(
     options: dict[str, Any] = {"num_cpus": 0}
     if variables:
         options["runtime_env"] = {"env_vars": dict(variables)}
+    # A canary that does not start is soon known; the stable version is tried as long as Serve does.
+    limited: Any = {"max_constructor_retry_count": _STARTS_MAX} if name == CANARY else {}
     ingress: Any = serve.deployment(
         name="Ingress",
         num_replicas=replicas,
         max_ongoing_requests=_REQUESTS_MAX,
-        max_constructor_retry_count=_STARTS_MAX,
         health_check_period_s=1,
         health_check_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=5,
         ray_actor_options=options,
         logging_config=_LOGGING,
+        **limited,
     )(serve.ingress(builder)())
     if version is not None:
         ingress = ingress.options(version=version, _internal=True)
