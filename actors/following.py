@@ -32,6 +32,9 @@ _ROWS_MAX: Final = 500
 _ENROL_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 1.0
 _STUCK_S: Final = 5.0
+_REST_MAX_S: Final = 1.0
+"""What takes long on a busy machine mostly waits for the processor; no need to rest from that."""
+
 _FIXED_ARRAY: Final = 0x90
 
 Decoders = Mapping[int, Callable[[bytes], Any]]
@@ -132,7 +135,7 @@ class Follower(ABC, Generic[C]):
                 await self._look()
                 self.state, self.reason = "running", ""
                 took, self._rested = time.monotonic() - started - self._rested, 0.0
-                await asyncio.sleep(max(took * self._rest, 0 if self._more else self._poll_s))
+                await asyncio.sleep(max(self._pause(took), 0 if self._more else self._poll_s))
             except Overtaken as error:
                 log.warning("overtaken", follower=self.name, streams=str(error))
                 await asyncio.sleep(self._poll_s)
@@ -147,9 +150,12 @@ class Follower(ABC, Generic[C]):
 
     async def _breathe(self, took: float) -> None:
         """Rest in the middle of a chunk, after a part that took so long."""
-        pause = took * self._rest
-        self._rested += pause
+        pause = self._pause(took)
+        self._rested += took + pause
         await asyncio.sleep(pause)
+
+    def _pause(self, took: float) -> float:
+        return min(took * self._rest, _REST_MAX_S)
 
     async def _look(self) -> None:
         """See now and then how much is left."""

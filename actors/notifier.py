@@ -31,7 +31,7 @@ from persistence.notifications import Notice
 from persistence.trading.catalogue import instrument
 
 CURSOR: Final = Cursor("notified", (ACCOUNTS,))
-CHUNK_BYTES: Final = 32 * 1024
+CHUNK_BYTES: Final = 1024 * 1024
 SLICE: Final = 500
 """So many are told in one transaction: it holds up nobody for long."""
 POLL_S: Final = 0.4

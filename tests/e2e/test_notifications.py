@@ -38,12 +38,12 @@ def test_notifications_are_shown_once_and_stay_in_the_list(make_customer: MakeCu
 
     ann.send(boris.accounts["USD"], "12.50")
     toast = boris.page.locator("#toasts .toast-card")
-    expect(toast).to_contain_text("You received 12.50 USD")
+    expect(toast).to_contain_text("You received 12.50 USD", timeout=20_000)
     expect(boris.page.locator("[data-unread-count]")).to_have_text("1")
     expect(other.locator("[data-unread]")).to_be_hidden()
     sockets[0].close()
     # It comes after the break, is counted, and is not shown a second time.
-    expect(other.locator("[data-unread-count]")).to_have_text("1")
+    expect(other.locator("[data-unread-count]")).to_have_text("1", timeout=20_000)
     assert other.locator("#toasts .toast-card").count() == 0
 
     toast.click()

@@ -23,7 +23,7 @@ def test_two_customers_pay_each_other(make_customer: MakeCustomer) -> None:
     transfer = ann.send(boris.accounts["USD"], "12.50", "Concert tickets")
 
     # Boris has done nothing: his open page shows it.
-    expect(boris.page.locator("#toasts")).to_contain_text("You received 12.50 USD")
+    expect(boris.page.locator("#toasts")).to_contain_text("You received 12.50 USD", timeout=20_000)
     expect(boris.page.locator('[data-currency="USD"] [data-balance]')).to_have_text("112.50 USD")
     first = boris.page.locator("[data-activity] li").first
     expect(first).to_contain_text("Ann B.")
