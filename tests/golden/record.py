@@ -25,8 +25,15 @@ from cluster.embedded import DATABASE, EmbeddedPostgres
 from cluster.processes import instance_of, runtime_folder
 from domain.accounts import commands as cmd
 from domain.accounts import events as ev
+from domain.accounts.adjustment import (
+    AdjustmentReply,
+    DecideAdjustment,
+    ProposeAdjustment,
+    adjustment_digest,
+)
 from domain.accounts.commands import AccountStatus, Rate
 from domain.accounts.numbers import account_number
+from domain.accounts.trading import WakeCustomer
 from domain.orders import BOOKS
 from domain.trading import events as book_events
 from persistence.database import connection, open_pool
@@ -42,6 +49,7 @@ from tests.persistence.site import CURRENCIES
 DAY = 86_400_000_000
 FIRST, SECOND, THIRD = "accounts/0", "accounts/1", "accounts/2"
 USD, CNY, EUR = 0, 1, 2
+MAKER = 2_000_000_001
 
 
 class Scenario:
@@ -146,6 +154,31 @@ class Scenario:
         for customer in (giver, self.there[0]):
             await site.say(cmd.ExpireHolds(customer))
 
+    async def adjust(self) -> None:
+        """Adjustments that expire, are posted both ways, refused, and one that waits."""
+        site, account = self.site, account_number(self.here[1], USD)
+        await self._propose(account, 1)
+        site.now += 8 * DAY
+        await site.say(WakeCustomer(self.here[1]))
+        for amount, approve in ((250, True), (-100, True), (70, False)):
+            seen = await self._propose(account, amount)
+            digest = adjustment_digest(
+                seen.id, seen.account, seen.currency, seen.amount, seen.reason, seen.maker,
+                seen.expires_at,
+            )  # fmt: skip
+            for checker in (MAKER, MAKER + 1):
+                decision = (self.here[1], seen.id, digest, checker, approve, "Looked at it")
+                await site.say(DecideAdjustment(site.id(), b"d", *decision))
+        await self._propose(account_number(self.there[1], USD), 9)
+
+    async def _propose(self, account: int, amount: int) -> AdjustmentReply:
+        reason = "Fee charged twice — 更正"
+        command = ProposeAdjustment(self.site.id(), b"p", account, amount, reason, MAKER)
+        await self.site.say(command)
+        _, seen = self.site.asked[-1]
+        assert isinstance(seen, AdjustmentReply), seen
+        return seen
+
     async def link(self) -> None:
         """Groups to both partitions that are carried out, refused, and of own accounts."""
         site, giver = self.site, self.here[0]
@@ -230,6 +263,7 @@ async def perform(url: str, dump: Any, commit: str) -> tuple[dict[str, Any], dic
         await scenario.exchange.replace()
         await scenario.exchange.supervise()
         await scenario.hold()
+        await scenario.adjust()
         await scenario.depart()
         await site.checkpointed()
         site.no_more_checkpoints()
