@@ -210,6 +210,9 @@ def application(recipe: Recipe) -> Any:
     from serve_apps.application import build
     from serve_apps.services import AppConfig
 
+    if recipe["path"] and Path(recipe["path"]).resolve() != assets.ROOT:
+        # Python has looked further: what runs here is some other version.
+        raise RuntimeError(f"{recipe['path']} is not on this node")
     os.environ.update(recipe["environ"])
     settings = Settings(_env_file=None)
     facts = recipe["facts"]
@@ -222,7 +225,8 @@ def application(recipe: Recipe) -> Any:
     config = dataclasses.replace(
         config, **told, side=recipe["side"], name=f"serve-{recipe['side']}-{os.getpid()}"
     )
-    return settled(Itself(build(config)))
+    built = build(config)
+    return settled(built if recipe["side"] == "stable" else Itself(built))
 
 
 FACTS: Final = (

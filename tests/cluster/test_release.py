@@ -170,6 +170,14 @@ def test_another_folders_code_comes_first(tmp_path: Path) -> None:
     assert done.stdout.strip() == os.path.join(tmp_path, "domain", "__init__.py")
 
 
+def test_a_replica_that_does_not_find_the_folder_does_not_run_another_version() -> None:
+    recipe = release.Recipe(
+        format=1, release=1, side="canary", path="/no/such/folder", environ={}, facts={}
+    )
+    with pytest.raises(RuntimeError, match="/no/such/folder is not on this node"):
+        release.application(recipe)
+
+
 # -- the judgement -------------------------------------------------------------------------
 
 
