@@ -9,6 +9,7 @@ the commit has returned, on the clock of one machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import statistics
@@ -84,17 +85,22 @@ class _Client:
         self.last = 0
         self._token = token
         self._heard = heard
-        self._session: Session
+        self._session: Session | None = None
+        self._greeted = False
+        self._joined = False
 
     async def stay(self, host: tuple[str, int], opened: asyncio.Event) -> None:
         """Be connected, until cancelled."""
         while True:
             try:
+                self._session, self._greeted = None, False
                 self._session = await Session.connect(*host, PATH, self._received)
+                self._log_in()
                 opened.set()
                 await self._session.closed
-                self._heard.connected -= 1
-                self._heard.breaks += 1
+                self._heard.connected -= self._joined
+                self._heard.breaks += self._joined
+                self._joined = False
             except (OSError, TimeoutError, Closed):
                 opened.set()
             await asyncio.sleep(_AGAIN_S * (1 + random.random()))
@@ -110,11 +116,26 @@ class _Client:
                 self._heard.total += 1
         elif message.startswith(b"40"):
             self._heard.connected += 1
+            self._joined = True
+        elif message.startswith(b"44") and self._session is not None:
+            self._session.close()  # refused: ask again
         elif message == b"2":
-            self._session.send(frame(b"3"))
+            self._say(b"3")
         elif message.startswith(b"0"):
-            auth = msgspec.json.encode({"token": self._token, "since": self.last})
-            self._session.send(frame(b"40" + auth))
+            self._greeted = True
+            self._log_in()
+
+    def _log_in(self) -> None:
+        """Once the server has said something and the session is there, whichever comes last."""
+        if self._greeted and self._session is not None:
+            self._greeted = False
+            auth = {"token": self._token, "since": self.last}
+            self._say(b"40" + msgspec.json.encode(auth))
+
+    def _say(self, message: bytes) -> None:
+        with contextlib.suppress(Closed):
+            if self._session is not None:
+                self._session.send(frame(message))
 
 
 async def _stay(
