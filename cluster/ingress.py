@@ -161,7 +161,10 @@ def run_release(recipe: Recipe, *, replicas: int, canary: bool) -> None:
         variables[BESIDE_VARIABLE] = "1"
     name, prefix = (CANARY, PREFIX) if canary else (APPLICATION, "/")
     version = f"release-{recipe['release']}"
-    _run(_release_builder(recipe), replicas, name, prefix, variables, version)
+    try:
+        _run(_release_builder(recipe), replicas, name, prefix, variables, version)
+    except RuntimeError as error:
+        raise RuntimeError(_said(name) or str(error)) from None
 
 
 def _run(
@@ -194,6 +197,15 @@ def _run(
     if version is not None:
         ingress = ingress.options(version=version, _internal=True)
     serve.run(ingress.bind(), name=name, route_prefix=prefix, blocking=False)
+
+
+def _said(name: str) -> str:
+    """What Serve says of the deployment of an application that does not start."""
+    from ray import serve
+
+    found = serve.status().applications.get(name)
+    deployment = None if found is None else found.deployments.get("Ingress")
+    return "" if deployment is None else deployment.message
 
 
 def condition(name: str) -> str:
