@@ -273,6 +273,7 @@ async def measure(
     arguments = (host, people.tokens, theirs, options.patience_s)
     process = spawn.Process(target=_clients, args=arguments, daemon=True)
     process.start()
+    theirs.close()
     announcer = Announcer(redis_url)
     bench = _Bench(pool, announcer, people.numbers, ours)
     try:
