@@ -1,8 +1,9 @@
 """Market data on its way from the books to the gateways: best effort, over Redis, never waited for.
 
-A book's actor publishes after the commit what has gathered in a few milliseconds, whether anybody
-has a stream open or not: each gateway keeps a copy of every book, from which it answers REST too,
-and asking Redis who listens would cost as much as telling it. Batches are numbered by their
+A book's actor publishes after the commit: at once or, when it has just done so, what has gathered
+in a few milliseconds since. Whether anybody has a stream open does not matter: each gateway keeps a
+copy of every book, from which it answers REST too, and asking Redis who listens would cost as much
+as telling it. Batches are numbered by their
 source and a heartbeat repeats the last number each second. So whoever misses one knows within a
 second, and reads the book again. May use Redis and the domain's news.
 """
@@ -25,7 +26,7 @@ from domain.trading.news import BookNews, Level
 log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "kontor:market"
-GATHER_S: Final = 0.003
+GATHER_S: Final = 0.01
 HEARTBEAT_S: Final = 1.0
 _TURNS_MAX: Final = 20_000
 
@@ -91,12 +92,15 @@ class MarketPublisher:
         await self._redis.aclose()
 
     async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready_at = 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._wake.wait()
-                    await asyncio.sleep(self._gather_s)
+                    await asyncio.sleep(max(0.0, ready_at - loop.time()))
             self._wake.clear()
+            ready_at = loop.time() + self._gather_s
             turns, self._turns = self._turns, []
             books = merged(turns)
             self._sequence += bool(books)

@@ -1,8 +1,9 @@
 """What happened to customers' orders and funds, told to the gateways where they have a stream open.
 
-After the commit, best effort, over a Redis channel for each customer. What has gathered in a few
-milliseconds is published only where somebody listens, which one question to Redis answers for all
-customers concerned: a customer who trades without a stream costs nothing more.
+After the commit, best effort, over a Redis channel for each customer: at once or, when that has
+just been done, what has gathered in a few milliseconds since. It is published only where somebody
+listens, which one question to Redis answers for all customers concerned: a customer who trades
+without a stream costs nothing more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from domain.orders import Amend, Cancel
 
 log = structlog.get_logger(__name__)
 
-GATHER_S: Final = 0.005
+GATHER_S: Final = 0.02
 _TURNS_MAX: Final = 20_000
 _ASKED_MAX: Final = 1_000
 
@@ -139,10 +140,13 @@ class CustomerPublisher:
         await self._redis.aclose()
 
     async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready_at = 0.0
         while True:
             await self._wake.wait()
-            await asyncio.sleep(self._gather_s)
+            await asyncio.sleep(max(0.0, ready_at - loop.time()))
             self._wake.clear()
+            ready_at = loop.time() + self._gather_s
             turns, self._turns = self._turns, []
             try:
                 await self._tell(turns)

@@ -262,7 +262,16 @@ async def _insist_on_pool(database_url: str, name: str) -> Pool:
     """A small pool; waits for a database that is just being restarted."""
     while True:
         try:
-            return await open_pool(database_url, name=name, size_max=4, reset=_keep)
+            # Connections stay: one that were replaced after so many queries, or looked after while
+            # idle, would cost every turn a little and one in a minute a lot.
+            return await open_pool(
+                database_url,
+                name=name,
+                size_max=4,
+                reset=_keep,
+                max_queries=2**31,
+                max_inactive_connection_lifetime=0,
+            )
         except DatabaseUnavailable as error:
             log.warning("no database yet", error=str(error))
             await asyncio.sleep(0.2)

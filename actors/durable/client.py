@@ -100,6 +100,8 @@ class DurableClient:
         places: dict[str, list[int]] = {}
         for index, command in enumerate(commands):
             places.setdefault(owner(key(command)), []).append(index)
+        if len(places) == 1:
+            return await self._link(next(iter(places))).request(commands)
         answers = await asyncio.gather(
             *(
                 self._link(stream).request([commands[i] for i in indices])

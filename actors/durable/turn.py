@@ -37,7 +37,8 @@ class Workspace(Memory):
             return [item.key, *[key for key in others if key in entities or self.owns(key)]]
         if type(item) is Incoming:
             key = item.message.destination
-            return (key,) if self.owns(key) else ()
+            # What is in memory lives here, and looking there is cheaper than hashing.
+            return (key,) if key in self.entities or self.owns(key) else ()
         sent = self.partition.outbox.get(item.seq)
         return () if sent is None else (sent.source,)
 
@@ -150,12 +151,13 @@ class Workspace(Memory):
             # outcome is durably known at the origin and forgotten here.
             turn.answers.append((item.batch, item.index, STALE))
             return
-        slot = self.slot(message.destination)
+        entity = self.entities.get(message.destination)
+        slot = self.slot(message.destination) if entity is None else entity.slot
         if not self.slots[slot] or slot in item.batch.gone:
             item.batch.gone.add(slot)
             turn.answers.append((item.batch, item.index, Moved(slot)))
             return
-        entity = self.entities[message.destination]
+        assert entity is not None, "an entity was not loaded"
         decision = self.machine.decide(entity.state, message.body, turn.at)
         outcome = self._verdict(decision)
         if inbox is None:

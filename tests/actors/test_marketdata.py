@@ -84,6 +84,19 @@ async def test_batches_are_numbered_and_heartbeats_repeat_the_number(
         await again.close()
 
 
+async def test_who_has_not_published_lately_does_so_at_once(
+    redis_url: str, connection: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far longer than anybody waits here: only what is published at once is heard.
+    monkeypatch.setattr(marketdata, "HEARTBEAT_S", 600.0)
+    async with connection.pubsub() as channel:
+        await channel.subscribe(CHANNEL)
+        publisher = MarketPublisher(redis_url, gather_s=600.0)
+        publisher.publish(1, [], [news("AUSD", 1)])
+        assert (await heard(channel)).books[0].last == 1
+        await publisher.close()
+
+
 async def test_what_is_lost_has_a_number_too(
     redis_url: str, connection: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,7 +220,12 @@ MOVES = [
             "if not self.slots[slot] or slot in item.batch.gone:",
             "if False:",
         ),
-        (Workspace, "keys", "return (key,) if self.owns(key) else ()", "return (key,)"),
+        (
+            Workspace,
+            "keys",
+            "return (key,) if key in self.entities or self.owns(key) else ()",
+            "return (key,)",
+        ),
     ),
     mutant(
         "commands for leaving slots are not parked",
