@@ -1,6 +1,6 @@
 """A line for each request, as JSON.
 
-Every request pays for it, so it goes past the processors of the platform's other logs: straight
+Every request pays for it, so it goes past the machinery of the platform's other logs: straight
 into a list, which is written twice a second.
 """
 
@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 from starlette.types import Scope
-from structlog.typing import EventDict, WrappedLogger
 
 from serve_apps.tasks import end_tasks
 
@@ -24,31 +23,30 @@ WRITE_S: Final = 0.5
 FILE_SIZE_MAX: Final = 256 * 1024 * 1024
 
 
-class _Lines:
-    """What structlog writes to: lines that wait to be written together."""
+class Line(msgspec.Struct):
+    """What is written of a request: ``user`` is 0 for nobody, ``bytes`` those of the body sent."""
 
-    def __init__(self) -> None:
-        self.waiting: list[bytes] = []
-
-    def info(self, line: bytes) -> None:
-        """Take one line."""
-        self.waiting.append(line)
-
-
-def _stamp(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    event["at"] = datetime.now(UTC)
-    return event
+    at: datetime
+    method: str
+    path: str
+    route: str
+    user: int
+    status: int
+    bytes: int
+    ms: float
+    request: str
 
 
-def _render(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    return msgspec.json.encode(event) + b"\n"
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def route_of(scope: Scope) -> str:
     """The path with names in place of what it names: ``/api/user/{user}/``."""
     path: str = scope["path"]
-    for name, value in scope.get("path_params", {}).items():
-        path = path.replace(f"/{value}", f"/{{{name}}}", 1)
+    given = scope.get("path_params")
+    if given:
+        for name, value in given.items():
+            path = path.replace(f"/{value}", f"/{{{name}}}", 1)
     return path
 
 
@@ -60,12 +58,18 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lines = _Lines()
+        self._waiting: list[Line] = []
         self._file = -1
         self._task: asyncio.Task[None] | None = None
-        self.logger: Any = structlog.wrap_logger(
-            self._lines, processors=[_stamp, _render], wrapper_class=structlog.BoundLogger
-        ).bind()
+
+    def note(self, scope: Scope, status: int, size: int, seconds: float, request: str) -> None:
+        """Take down a request that has been answered."""
+        self._waiting.append(
+            Line(
+                datetime.now(UTC), scope["method"], scope["path"], route_of(scope),
+                scope.get("kontor.user", 0), status, size, round(seconds * 1_000, 2), request,
+            )
+        )  # fmt: skip
 
     def open(self) -> None:
         """Append to the file; a very long one is put aside first."""
@@ -90,6 +94,6 @@ class AccessLog:
                 log.warning("access_log_not_written", error=str(error))
 
     def _write(self) -> None:
-        lines, self._lines.waiting = self._lines.waiting, []
+        lines, self._waiting = self._waiting, []
         if lines:
-            os.write(self._file, b"".join(lines))
+            os.write(self._file, b"".join([_encode(line) + b"\n" for line in lines]))

@@ -23,7 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from domain.durable import Rejection
 from persistence.database import OUTAGES
 from serve_apps import identity
-from serve_apps.access_log import AccessLog, route_of
+from serve_apps.access_log import AccessLog
 from serve_apps.api.routes import routes as api_routes
 from serve_apps.api.routing import Answer, respond
 from serve_apps.canary import Meter
@@ -109,7 +109,7 @@ class Application:
             await self._http(scope, receive, send)
             return
         head = self._reader.read(scope["headers"], scope.get("client"), bodiless=True)
-        scope["client"] = (head.address, 0)
+        scope["client"] = (head[2], 0)
         if is_live:
             await self._live.app(scope, receive, send)
         else:
@@ -123,7 +123,8 @@ class Application:
         )
         scope["client"] = (address, 0)
         request_id = given_id or secrets.token_hex(8).encode()
-        remember(request_id.decode())
+        request_text = request_id.decode()
+        remember(request_text)
         path = scope["path"]
         is_exchange = path.startswith(PREFIXES)
         is_api = is_exchange or path.startswith("/api/")
@@ -132,7 +133,7 @@ class Application:
         allowed = self._cors.admit(scope) if is_api and self._cors else None
         if allowed is not None:
             extra = (*extra, *allowed)
-        request = self._watch.begin(time.monotonic())
+        request = self._watch.begin(started)
 
         async def send_front(message: Message) -> None:
             nonlocal status, size
@@ -193,17 +194,8 @@ class Application:
             if self._meter.release:
                 self._meter.count(status, time.perf_counter() - started)
             if self._log_access:
-                self._access_log.logger.info(
-                    "request",
-                    method=scope["method"],
-                    path=path,
-                    route=route_of(scope),
-                    user=scope.get("kontor.user", 0),
-                    status=status,
-                    bytes=size,
-                    ms=round((time.perf_counter() - started) * 1_000, 2),
-                    request=request_id.decode(),
-                )
+                seconds = time.perf_counter() - started
+                self._access_log.note(scope, status, size, seconds, request_text)
 
     async def _fail(
         self,

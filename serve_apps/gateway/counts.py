@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import redis.asyncio
@@ -63,6 +63,9 @@ class SharedCounts:
         self._followed: dict[str, Read] = {}
         self._task: asyncio.Task[None] | None = None
         self._away = False
+        self.version = 0
+        """Another one when windows that somebody holds may no longer be those that are shared."""
+
         self.redis: redis.asyncio.Redis
 
     def open(self, redis_client: redis.asyncio.Redis) -> None:
@@ -95,10 +98,14 @@ class SharedCounts:
         self._dirty.add(key)
         return window
 
+    def touch(self, keys: Iterable[Key]) -> None:
+        """Share these with the next sharing: something is about to be added to their windows."""
+        self._dirty.update(keys)
+
     async def sync(self) -> None:
         """Tell Redis what was counted here, and read what was counted everywhere."""
         dirty, self._dirty = self._dirty, set()
-        told: list[tuple[Window, int, int]] = []
+        told: list[tuple[Key, Window, int, int]] = []
         try:
             async with self.redis.pipeline(transaction=False) as pipe:
                 for key in dirty:
@@ -108,7 +115,7 @@ class SharedCounts:
                     name = f"{_PREFIX}{key[0]}:{key[2]}:{key[1]}:{window.number}"
                     pipe.incrby(name, window.untold)
                     pipe.expire(name, key[2] + 10)
-                    told.append((window, window.number, window.untold))
+                    told.append((key, window, window.number, window.untold))
                 for followed in self._followed:
                     pipe.hgetall(followed)
                 if not told and not self._followed:
@@ -117,16 +124,19 @@ class SharedCounts:
         except BaseException:
             self._dirty |= dirty
             raise
-        for index, (window, number, count) in enumerate(told):
+        for index, (key, window, number, count) in enumerate(told):
             if window.number == number:
                 window.known = int(results[2 * index])
                 window.untold -= count
+                if window.untold:
+                    self._dirty.add(key)  # used meanwhile
         rest = results[2 * len(told) :]
         for read, fields in zip(self._followed.values(), rest, strict=True):
             await read(fields)
 
     def _sweep(self, now: float) -> None:
         """Forget what belongs to intervals that are over; if that is nothing, everything."""
+        self.version += 1
         over = [key for key, window in self._windows.items() if window.number < now // key[2]]
         for key in over or list(self._windows):
             del self._windows[key]

@@ -14,39 +14,35 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from contextvars import ContextVar
+from typing import Any, Final
 
 import structlog
 
 Header = tuple[bytes, bytes]
 
-REQUEST: Final = "request"
+_REQUEST: Final = ContextVar(structlog.contextvars.STRUCTLOG_KEY_PREFIX + "request", default="")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ADDRESSES_KEPT: Final = 8_192
 
 
-class Head(NamedTuple):
-    """What is known of a request before it is read.
+Head = tuple[bytes, int | None, str]
+"""What is known of a request before it is read: its id, its length, the address it comes from.
 
-    ``request_id`` is empty when it came without a decent one, ``length`` is ``None`` when it does
-    not say how long its body is. ``address`` is empty when it cannot be known; a loopback one
-    counts as unknown, since it is some proxy's on this machine as likely as a person's.
-    """
-
-    request_id: bytes
-    length: int | None
-    address: str
+The id is empty when it came without a decent one, the length is ``None`` when it does not say how
+long its body is. The address is empty when it cannot be known; a loopback one counts as unknown,
+since it is some proxy's on this machine as likely as a person's.
+"""
 
 
 def remember(given: str) -> None:
     """Let every line that is logged on behalf of this request carry its id."""
-    structlog.contextvars.bind_contextvars(request=given)
+    _REQUEST.set(given)
 
 
 def request_id() -> str:
     """The id of the request that is carried out; empty outside of one."""
-    found: str = structlog.contextvars.get_contextvars().get(REQUEST, "")
-    return found
+    return _REQUEST.get()
 
 
 def via_header(secret_key: bytes) -> str:
@@ -62,14 +58,18 @@ class Reader:
     def __init__(self, via: str, hops: int) -> None:
         self._via = via.encode()
         self._hops = hops
+        wanted = {b"x-request-id", b"content-length", b"x-forwarded-for", self._via}
+        self._wanted = frozenset(wanted if hops else wanted - {b"x-forwarded-for"})
 
     def read(self, headers: Iterable[Header], client: Any, *, bodiless: bool) -> Head:
         """The head of a request whose connection is from ``client``."""
         request_id = b""
         length: int | None = 0 if bodiless else None
         told = forwarded = b""
-        via = self._via
+        via, wanted = self._via, self._wanted
         for name, value in headers:
+            if name not in wanted:
+                continue
             if name == b"x-request-id":
                 if _REQUEST_ID.fullmatch(value):
                     request_id = value
@@ -77,17 +77,17 @@ class Reader:
                 length = int(value) if value.isdigit() else None
             elif name == via:
                 told = value
-            elif name == b"x-forwarded-for":
+            else:
                 forwarded = forwarded + b"," + value if forwarded else value
         if via and not told:
-            return Head(request_id, length, "")  # past HAProxy: nothing that is said counts
+            return request_id, length, ""  # past HAProxy: nothing that is said counts
         if not self._hops:
             near = told.decode("latin-1") if via else client[0] if client else ""
-            return Head(request_id, length, _normal(near))
+            return request_id, length, _normal(near)
         parts = forwarded.split(b",")
         if len(parts) < self._hops:
-            return Head(request_id, length, "")
-        return Head(request_id, length, _normal(parts[-self._hops].decode("latin-1")))
+            return request_id, length, ""
+        return request_id, length, _normal(parts[-self._hops].decode("latin-1"))
 
 
 @functools.lru_cache(_ADDRESSES_KEPT)

@@ -17,7 +17,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import limits
 import msgspec
@@ -28,7 +28,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import STRATEGIES, RateLimiter
 
 from domain.durable import Rejection
-from serve_apps.gateway.counts import SharedCounts
+from serve_apps.gateway.counts import KEYS_MAX, Key, SharedCounts, Window
 
 log = structlog.get_logger("kontor.limits")
 
@@ -104,12 +104,24 @@ def _rule(name: str, text: str) -> _Rule:
     return _Rule(name, item.amount, item.get_expiry())
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What an answer says of the limits: ``RateLimit`` and its policy, and whether it is over."""
 
     headers: tuple[Header, ...]
     refused: Rejection | None = None
+
+
+class _Member:
+    """The windows of a session and of its customer, as long as both are the current ones."""
+
+    __slots__ = ("keys", "session", "total", "until", "version")
+
+    def __init__(self, session: Window, total: Window, keys: tuple[Key, Key]) -> None:
+        self.session = session
+        self.total = total
+        self.keys = keys
+        self.until = 0.0
+        self.version = 0
 
 
 class Gate:
@@ -126,6 +138,8 @@ class Gate:
             b"ratelimit-policy",
             self._session.policy + b", " + self._customer.policy,
         )
+        self._session_left = b'"session";r=%d;t=%d'
+        self._members: dict[int, _Member] = {}
         self._strict = _Strict(settings)
 
     def open(self, redis_client: redis.asyncio.Redis) -> None:
@@ -154,15 +168,39 @@ class Gate:
         """Count a request by a session, whichever way it came."""
         counts, rule, whole = self._counts, self._session, self._customer
         now = counts.now()
-        window = counts.window((rule.name, str(session), rule.seconds), now)
-        total = counts.window((whole.name, str(customer), whole.seconds), now)
-        over = window.used + cost > rule.amount
-        if not over and total.used + cost > whole.amount:
-            return self._told(whole, self._member_policy, whole.amount - total.used, now, True)
-        if not over:
-            window.untold += cost
-            total.untold += cost
-        return self._told(rule, self._member_policy, rule.amount - window.used, now, over)
+        member = self._members.get(session)
+        if member is None or now >= member.until or member.version != counts.version:
+            member = self._follow(session, customer, now)
+        window, total = member.session, member.total
+        left = rule.amount - window.known - window.untold
+        if cost > left:
+            counts.touch(member.keys)
+            return self._told(rule, self._member_policy, left, now, True)
+        rest = whole.amount - total.known - total.untold
+        if cost > rest:
+            counts.touch(member.keys)
+            return self._told(whole, self._member_policy, rest, now, True)
+        if not window.untold:
+            counts.touch(member.keys)
+        window.untold += cost
+        total.untold += cost
+        shown = self._session_left % (left - cost, rule.seconds - int(now) % rule.seconds)
+        return Told((self._member_policy, (b"ratelimit", shown)))
+
+    def _follow(self, session: int, customer: int, now: float) -> _Member:
+        """Look up the windows of a session; they are good until one of them is over."""
+        counts, rule, whole = self._counts, self._session, self._customer
+        keys = (
+            (rule.name, str(session), rule.seconds),
+            (whole.name, str(customer), whole.seconds),
+        )
+        member = _Member(counts.window(keys[0], now), counts.window(keys[1], now), keys)
+        member.until = min((int(now) // key[2] + 1) * key[2] for key in keys)
+        member.version = counts.version
+        if len(self._members) >= KEYS_MAX:
+            self._members.clear()
+        self._members[session] = member
+        return member
 
     async def admit(self, name: str, address: str, subject: str) -> Rejection | None:
         """Whether one may try ``name`` (one of ``STRICT``) once more; the attempt counts."""

@@ -22,25 +22,24 @@ ANSWER_LATE: Final = 503
 class Request:
     """One request under way. ``over`` is the status with which it was ended, or 0."""
 
-    __slots__ = ("answering", "over", "reading_since", "started", "task")
+    reading_since = 0.0
+    answering = False
+    over = 0
 
     def __init__(self, task: asyncio.Task[object] | None, now: float) -> None:
         self.task = task
         self.started = now
-        self.reading_since = 0.0
-        self.answering = False
-        self.over = 0
 
     def watched(self, receive: Receive) -> Receive:
         """``receive`` that tells how long the body takes."""
 
         async def receive_watched() -> Message:
             if not self.reading_since:
-                self.reading_since = time.monotonic()
+                self.reading_since = time.perf_counter()
             message = await receive()
             if not message.get("more_body"):
                 self.reading_since = 0.0
-                self.started = time.monotonic()
+                self.started = time.perf_counter()
             return message
 
         return receive_watched
@@ -66,7 +65,7 @@ class Watch:
             await end_tasks([self._looking])
 
     def begin(self, now: float) -> Request:
-        """A request begins, in the task that runs this."""
+        """A request has begun, by the performance counter, in the task that runs this."""
         request = Request(asyncio.current_task(), now)
         self._requests.add(request)
         return request
@@ -78,7 +77,7 @@ class Watch:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(self._look_s)
-            now = time.monotonic()
+            now = time.perf_counter()
             for request in list(self._requests):
                 if request.answering or request.over:
                     continue

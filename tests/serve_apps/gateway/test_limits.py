@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator
@@ -260,3 +261,31 @@ async def test_pages_are_counted_too(strict: Application) -> None:
         assert "Wait as long as" in answer.text
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert (await client.get("/livez")).status_code == 200
+
+
+async def test_what_is_used_while_counts_are_shared_is_shared_next(
+    connection: redis.asyncio.Redis,
+) -> None:
+    one, two = gate_of(connection), gate_of(connection)
+    session, customer = uuid.uuid4().int % 10**12, uuid.uuid4().int % 10**12
+    one.charge_member(session, customer, 5)
+    sharing = asyncio.create_task(one._counts.sync())
+    await asyncio.sleep(0)  # it has asked, and not been answered
+    one.charge_member(session, customer, 5)
+    await sharing
+    one.charge_member(session, customer, 5)
+    await one._counts.sync()
+    two.charge_member(session, customer, 1)
+    await two._counts.sync()
+    left = two.charge_member(session, customer, 1).headers[1][1]
+    assert left.startswith(b'"session";r=3;')
+
+
+async def test_windows_that_were_swept_are_looked_up_again(connection: redis.asyncio.Redis) -> None:
+    gate = gate_of(connection)
+    session = uuid.uuid4().int % 10**12
+    gate.charge_member(session, session, 5)
+    gate._counts._sweep(gate._counts.now())
+    gate.charge_member(session, session, 7)
+    await gate._counts.sync()
+    assert gate._members[session].session.known == 7
