@@ -132,14 +132,17 @@ class Courier:
             agent="Kontor",
         )
         mailers = [Mailer(self._settings.smtp) for _ in range(self._settings.connections)]
+        work = [
+            self._listen(),
+            self._look(),
+            self._again("webhook", lambda: self.send_webhooks(webhooks)),
+            *(self._mails(mailer) for mailer in mailers),
+        ]
+        tasks = {asyncio.create_task(one) for one in work}
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen())
-                group.create_task(self._look())
-                group.create_task(self._again("webhook", lambda: self.send_webhooks(webhooks)))
-                for mailer in mailers:
-                    group.create_task(self._mails(mailer))
+            await asyncio.gather(*tasks)
         finally:
+            await _end(tasks)
             await webhooks.close()
             for mailer in mailers:
                 await mailer.close()
@@ -397,3 +400,14 @@ class Courier:
             except OUTAGES as error:
                 log.info("courier does not see", error=repr(error))
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: on Python 3.11 ``wait_for``, by which libraries wait for
+    answers, can swallow a cancellation that comes together with the answer.
+    """
+    pending = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.2)

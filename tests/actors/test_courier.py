@@ -145,7 +145,7 @@ async def test_what_is_urgent_goes_first(pool: Pool) -> None:
 
 async def test_two_couriers_send_each_mail_once(pool: Pool) -> None:
     office = PostOffice()
-    for number in range(41):
+    for number in range(80):
         await tell(pool, ANN, Kind.TRANSFER_RETURNED, f"{number}")
     async with (
         office.open() as smtp,
@@ -154,7 +154,7 @@ async def test_two_couriers_send_each_mail_once(pool: Pool) -> None:
         rows = await settled(pool)
     assert {row["state"] for row in rows} == {"sent"}
     names = Counter(mail["message-id"] for mail in office.mails)
-    assert len(names) == 41
+    assert len(names) == 80
     assert set(names.values()) == {1}
     assert office.connections <= 8
 
