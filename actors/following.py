@@ -32,9 +32,6 @@ _ROWS_MAX: Final = 500
 _ENROL_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 1.0
 _STUCK_S: Final = 5.0
-_REST_MAX_S: Final = 1.0
-"""What takes long on a busy machine mostly waits for the processor; no need to rest from that."""
-
 _FIXED_ARRAY: Final = 0x90
 
 Decoders = Mapping[int, Callable[[bytes], Any]]
@@ -94,6 +91,9 @@ class Follower(ABC, Generic[C]):
 
     rows_min = 4
     """Rows of each stream that are read at once however large they are."""
+    rest_max_s = float("inf")
+    """What takes long on a busy machine mostly waits for the processor: who rests long after that
+    may never keep up."""
 
     def __init__(
         self, pool: Pool, cursor: Cursor, *, chunk_bytes: int, poll_s: float, rest: float
@@ -155,7 +155,7 @@ class Follower(ABC, Generic[C]):
         await asyncio.sleep(pause)
 
     def _pause(self, took: float) -> float:
-        return min(took * self._rest, _REST_MAX_S)
+        return min(took * self._rest, self.rest_max_s)
 
     async def _look(self) -> None:
         """See now and then how much is left."""

@@ -67,6 +67,7 @@ class Notifier(Follower[Told]):
 
     name = "notifier"
     rows_min = 1
+    rest_max_s = 1.0
 
     def __init__(
         self,

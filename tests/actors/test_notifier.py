@@ -268,6 +268,26 @@ async def test_its_lag_is_told(pool: Pool) -> None:
     assert about["behind_s"] > 0
 
 
+async def test_it_rests_between_its_transactions(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine times as long as each took, a second at most."""
+    monkeypatch.setattr(notifier_module, "SLICE", 2)
+    tape = await tape_of(pool)
+    tape.turn("accounts/0", [received(number, ANN_USD, BEN_USD) for number in range(1, 6)])
+    await tape.flush()
+    rests: list[float] = []
+
+    class Watched(Notifier):
+        async def _breathe(self, took: float) -> None:
+            rests.append(self._pause(took) / took)
+            assert self._pause(60.0) == 1.0
+
+    await Watched(pool, Heard(pool).announce).step()
+    assert rests == pytest.approx([9.0, 9.0])
+    assert len(await shown(pool, BEN)) == 5
+
+
 async def test_what_others_tell_is_announced(pool: Pool, database_url: str, redis_url: str) -> None:
     await people(pool)
     announcer = Announcer(redis_url)
