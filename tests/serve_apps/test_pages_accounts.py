@@ -11,7 +11,8 @@ import pytest
 
 from domain.durable import Unavailable
 from serve_apps.application import Application
-from serve_apps.pages.rendering import account_digits, browser_name, money, rate_digits
+from serve_apps.identity.devices import browser_name
+from serve_apps.pages.rendering import account_digits, money, rate_digits
 from tests.serve_apps.browser import Browser
 
 
