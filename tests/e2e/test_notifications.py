@@ -7,13 +7,14 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
+from tests.e2e import test_looks
 from tests.e2e.conftest import MakeCustomer
 
 pytestmark = pytest.mark.e2e
 
 
 def test_notifications_are_shown_once_and_stay_in_the_list(make_customer: MakeCustomer) -> None:
-    ann, boris = make_customer("Ann Baker"), make_customer("Boris Lind")
+    ann, boris = make_customer("Ann Baker"), make_customer("Boris Lind", width=390, height=844)
     sockets: list[WebSocketRoute] = []
 
     def deaf(route: WebSocketRoute) -> None:
@@ -51,12 +52,14 @@ def test_notifications_are_shown_once_and_stay_in_the_list(make_customer: MakeCu
     other.get_by_role("link", name="Notifications").first.click()
     row = other.locator("[data-notification]").filter(has_text="You received 12.50 USD")
     expect(row).to_contain_text("From Ann B.")
+    test_looks.check(other)
     row.get_by_role("button", name="Mark as read").click()
     expect(other.locator("[data-unread]")).to_be_hidden()
 
     other.get_by_role("link", name="Choose what you hear of").click()
     box = other.get_by_role("checkbox", name="Money received: In Kontor")
     expect(box).to_be_checked()
+    test_looks.check(other)
     expect(other.get_by_role("checkbox", name="Password changed: E-mail")).to_be_disabled()
     box.uncheck()
     other.get_by_role("button", name="Save").click()
