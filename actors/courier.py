@@ -286,12 +286,14 @@ class Courier:
         self, delivery: Delivery, outcome: Outcome, pauses_s: tuple[float, ...]
     ) -> None:
         """Write down what came of a delivery, and of the endpoint that it went to."""
+        endpoint = delivery.endpoint
+        if endpoint is None or not endpoint.open or delivery.closed:
+            await self._note_delivery(self._pool, delivery, outcome, pauses_s)
+            return
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast(Connection, proxy)
-            endpoint = delivery.endpoint
-            if endpoint is not None and endpoint.open and not delivery.closed:
-                # First the endpoint, then deliveries: whoever switches one off locks in this order.
-                await self._note_endpoint(connection, endpoint.id, outcome)
+            # First the endpoint, then deliveries: whoever switches one off locks in this order.
+            await self._note_endpoint(connection, endpoint.id, outcome)
             await self._note_delivery(connection, delivery, outcome, pauses_s)
 
     async def _note_endpoint(self, connection: Connection, number: int, outcome: Outcome) -> None:
@@ -310,13 +312,13 @@ class Courier:
 
     async def _note_delivery(
         self,
-        connection: Connection,
+        database: store.Database,
         delivery: Delivery,
         outcome: Outcome,
         pauses_s: tuple[float, ...],
     ) -> None:
         if isinstance(outcome, Sent):
-            await store.note_sent(connection, delivery.id, outcome.status)
+            await store.note_sent(database, delivery.id, outcome.status)
             self.sent[delivery.channel] += 1
             return
         pause_s = None
@@ -324,11 +326,11 @@ class Courier:
             pause_s = pause(delivery.attempts + 1, pauses_s, self._chance)
         if pause_s is None:
             log.warning("given up", delivery=delivery.id, reason=outcome.reason)
-            await store.note_dead(connection, delivery.id, outcome.reason, outcome.status)
+            await store.note_dead(database, delivery.id, outcome.reason, outcome.status)
         else:
             assert isinstance(outcome, Later)
             pause_s = max(pause_s, outcome.after_s)
-            await store.note_later(connection, delivery.id, outcome.reason, outcome.status, pause_s)
+            await store.note_later(database, delivery.id, outcome.reason, outcome.status, pause_s)
 
     # -- in the background ----------------------------------------------------------------
 
