@@ -140,6 +140,7 @@ class Gate:
         )
         self._session_left = b'"session";r=%d;t=%d'
         self._members: dict[int, _Member] = {}
+        self._pressed: dict[str, float] = {}
         self._strict = _Strict(settings)
 
     def open(self, redis_client: redis.asyncio.Redis) -> None:
@@ -152,17 +153,24 @@ class Gate:
         window = self._counts.window((rule.name, network_of(address), rule.seconds), now)
         amount = rule.amount if address else rule.amount * SHARED_FACTOR
         over = window.used + cost > amount
-        if not over:
+        if over:
+            self._press(network_of(address), now)
+        else:
             window.untold += cost
         return self._told(rule, self._address_policy, amount - window.used, now, over)
 
     def exhausted(self, address: str) -> bool:
-        """Whether an address may not even have a session looked for that is not known here."""
-        rule = self._address
-        key = (rule.name, network_of(address), rule.seconds)
-        amount = rule.amount if address else rule.amount * SHARED_FACTOR
-        used = self._counts.window(key, self._counts.now()).used
-        return used + UNKNOWN_SESSION_COST > amount
+        """Whether an address was refused in this interval: no session is looked for any more."""
+        if not self._pressed:
+            return False
+        until = self._pressed.get(network_of(address), 0.0)
+        return until > self._counts.now()
+
+    def _press(self, network: str, now: float) -> None:
+        if len(self._pressed) >= KEYS_MAX:
+            self._pressed.clear()
+        seconds = self._address.seconds
+        self._pressed[network] = (int(now) // seconds + 1) * seconds
 
     def charge_member(self, session: int, customer: int, cost: int) -> Told:
         """Count a request by a session, whichever way it came."""

@@ -77,6 +77,7 @@ async def test_an_address_has_its_units(connection: redis.asyncio.Redis) -> None
     assert gate.exhausted(address)
     assert not gate.exhausted(someone())
     clock.now += 60
+    assert not gate.exhausted(address)
     assert gate.charge_address(address, 10).refused is None
 
 
