@@ -31,7 +31,7 @@ from serve_apps.exchange.errors import failure, outcome_unknown
 from serve_apps.exchange.mount import PREFIXES, Exchange
 from serve_apps.gateway.cors import Cors
 from serve_apps.gateway.front import Reader, remember
-from serve_apps.gateway.watch import ANSWER_LATE, BODY_LATE, Watch
+from serve_apps.gateway.watch import ANSWER_LATE, BODY_LATE, UnderWay, Watch
 from serve_apps.live import Live
 from serve_apps.pages.errors import error_page
 from serve_apps.pages.routes import routes as page_routes
@@ -153,42 +153,11 @@ class Application:
 
         if not bodiless:
             receive = request.watched(receive)
-        if length is None or length > self._body_size_max:
-            bounded = _bounded(receive, self._body_size_max)
-        else:
-            bounded = receive
         try:
-            if length is not None and length > self._body_size_max:
-                raise HTTPException(413)
             if allowed is not None and self._cors.is_preflight(scope):
                 await _empty(send_front, 204, self._cors.preflight(allowed))
-            elif is_exchange:
-                await self._exchange.rest(scope, bounded, send_front)
             else:
-                await self._router(scope, bounded, send_front)
-        except asyncio.CancelledError:
-            if not request.over or request.task is None or request.task.uncancel():
-                raise
-            log.error("request_ended", path=path, status=request.over)
-            await self._late(scope, receive, send_front, request.over)
-        except HTTPException as error:
-            if status:
-                raise
-            await self._fail(scope, receive, send_front, error.status_code, error.headers)
-        except MultiPartException:
-            if status:
-                raise
-            await self._fail(scope, receive, send_front, 400, None)
-        except OUTAGES as error:
-            log.error("outage", path=scope["path"], error=repr(error), request=request_id.decode())
-            if status:
-                raise
-            await self._fail(scope, receive, send_front, 503, {"retry-after": "1"})
-        except Exception:
-            log.exception("request_failed", path=scope["path"], request=request_id.decode())
-            if status:
-                raise
-            await self._fail(scope, receive, send_front, 500, None)
+                await self._carry_out(scope, receive, send_front, length, request)
         finally:
             self._watch.end(request)
             if self._meter.release:
@@ -196,6 +165,45 @@ class Application:
             if self._log_access:
                 seconds = time.perf_counter() - started
                 self._access_log.note(scope, status, size, seconds, request_text)
+
+    async def _carry_out(
+        self, scope: Scope, receive: Receive, send: Send, length: int | None, request: UnderWay
+    ) -> None:
+        """Answer a request, whatever happens meanwhile; raises only what nobody can be told."""
+        if length is None or length > self._body_size_max:
+            bounded = _bounded(receive, self._body_size_max)
+        else:
+            bounded = receive
+        try:
+            if length is not None and length > self._body_size_max:
+                raise HTTPException(413)
+            if scope["path"].startswith(PREFIXES):
+                await self._exchange.rest(scope, bounded, send)
+            else:
+                await self._router(scope, bounded, send)
+        except asyncio.CancelledError:
+            if not request.over or request.task is None or request.task.uncancel():
+                raise
+            log.error("request_ended", path=scope["path"], status=request.over)
+            await self._late(scope, receive, send, request.over)
+        except HTTPException as error:
+            if request.answering:
+                raise
+            await self._fail(scope, receive, send, error.status_code, error.headers)
+        except MultiPartException:
+            if request.answering:
+                raise
+            await self._fail(scope, receive, send, 400, None)
+        except OUTAGES as error:
+            log.error("outage", path=scope["path"], error=repr(error))
+            if request.answering:
+                raise
+            await self._fail(scope, receive, send, 503, {"retry-after": "1"})
+        except Exception:
+            log.exception("request_failed", path=scope["path"])
+            if request.answering:
+                raise
+            await self._fail(scope, receive, send, 500, None)
 
     async def _fail(
         self,

@@ -19,7 +19,7 @@ BODY_LATE: Final = 408
 ANSWER_LATE: Final = 503
 
 
-class Request:
+class UnderWay:
     """One request under way. ``over`` is the status with which it was ended, or 0."""
 
     reading_since = 0.0
@@ -52,7 +52,7 @@ class Watch:
         self._body_s = body_s
         self._answer_s = answer_s
         self._look_s = look_s
-        self._requests: set[Request] = set()
+        self._requests: set[UnderWay] = set()
         self._looking: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -64,13 +64,13 @@ class Watch:
         if self._looking is not None:
             await end_tasks([self._looking])
 
-    def begin(self, now: float) -> Request:
+    def begin(self, now: float) -> UnderWay:
         """A request has begun, by the performance counter, in the task that runs this."""
-        request = Request(asyncio.current_task(), now)
+        request = UnderWay(asyncio.current_task(), now)
         self._requests.add(request)
         return request
 
-    def end(self, request: Request) -> None:
+    def end(self, request: UnderWay) -> None:
         """It has been answered, or never will be."""
         self._requests.discard(request)
 
@@ -88,7 +88,7 @@ class Watch:
                     _end(request, ANSWER_LATE)
 
 
-def _end(request: Request, status: int) -> None:
+def _end(request: UnderWay, status: int) -> None:
     request.over = status
     if request.task is not None:
         request.task.cancel()
