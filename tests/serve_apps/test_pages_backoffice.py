@@ -14,6 +14,7 @@ from persistence import audit, roles
 from persistence.audit import Filter
 from serve_apps.application import Application
 from tests.serve_apps.browser import Browser
+from tests.serve_apps.inprocess import PASSWORD
 
 Enter = Callable[..., Awaitable[Browser]]
 
@@ -162,6 +163,15 @@ async def test_limits_and_roles(app: Application, enter: Enter) -> None:
     assert "The role is taken." in ada.text
     await ada.post("/office/roles/take", {**fields, "user": number(ada), "role": "administrator"})
     assert "There would be no administrator left." in ada.text
+
+
+async def test_who_logs_in_for_a_page_of_the_office_comes_to_it(enter: Enter) -> None:
+    ira = await enter("Ira", "auditor")
+    await ira.submit("/logout")
+    await ira.go("/office/audit/")
+    assert ira.page.url.path == "/login"
+    await ira.submit("/login", email="ira@example.com", password=PASSWORD)
+    assert ira.page.url.path == "/office/audit/"
 
 
 async def test_the_audit_log(app: Application, enter: Enter) -> None:

@@ -204,7 +204,7 @@ def _own_path(wanted: str, user: int) -> str:
         parts = urllib.parse.urlsplit(wanted)
     except ValueError:
         return home
-    known = parts.path.startswith((home, "/operations/", "/trade/", "/markets"))
+    known = parts.path.startswith((home, "/operations/", "/office/", "/trade/", "/markets"))
     if not known or ".." in parts.path or "\\" in parts.path:
         return home
     return urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))
