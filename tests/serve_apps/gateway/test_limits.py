@@ -148,6 +148,8 @@ async def test_what_is_aimed_at_is_guarded_wherever_one_comes_from(
     assert answers[:3] == [None] * 3
     assert answers[3] is not None
     assert await gate.admit("login", someone(), someone()) is None
+    unknown = [await gate.admit("login", "", someone()) for _ in range(7)]
+    assert unknown == [None] * 7  # they share twenty times as much
 
 
 async def test_without_redis_logins_go_on_and_gifts_do_not() -> None:
@@ -274,6 +276,7 @@ async def test_what_is_used_while_counts_are_shared_is_shared_next(
     await asyncio.sleep(0)  # it has asked, and not been answered
     one.charge_member(session, customer, 5)
     await sharing
+    await one._counts.sync()
     one.charge_member(session, customer, 5)
     await one._counts.sync()
     two.charge_member(session, customer, 1)
