@@ -37,7 +37,8 @@ def test_the_example_shows_the_defaults() -> None:
     texts = {name: value for name, value in example().items() if value}
     names = {name.removeprefix("KONTOR_").lower(): value for name, value in texts.items()}
     given: dict[str, Any] = {
-        name: json.loads(value) if value.startswith(("{", "[")) else value for name, value in names.items()
+        name: json.loads(value) if value.startswith(("{", "[")) else value
+        for name, value in names.items()
     }
     assert Settings(**given) == Settings()
     for name, default in variables().items():
