@@ -1,7 +1,8 @@
 """Links: a gateway's commands to one partition, in batches and in order.
 
-Everything that gathers while as many batches are under way as may be goes in the next. Nothing is
-repeated by itself. Batches go through a ``Channel``, which keeps order.
+The next batch leaves when as much has gathered as is under way: nobody who asks now and then waits
+for the slowest command of the batch before, and where many ask, batches stay few and large. Nothing
+is repeated by itself. Batches go through a ``Channel``, which keeps order.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from domain.durable import Unavailable
 log = structlog.get_logger(__name__)
 
 IN_FLIGHT_MAX: Final = 8
-"""Batches under way: whoever comes while one is need not wait for the slowest command in it."""
+"""Batches under way."""
 
 Deliver = Callable[[bytes], Awaitable[bytes]]
 """Bring an encoded batch to a partition and come back with its encoded answer."""
@@ -57,6 +58,9 @@ class RequestLink:
         self._in_flight_max = in_flight_max
         self._batch_max = batch_max
         self._queue: deque[_Call] = deque()
+        self._gathered = 0
+        """Commands in the queue."""
+        self._under_way = 0
         self._in_flight: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -65,21 +69,30 @@ class RequestLink:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
         self._queue.append(_Call(commands, future))
-        if not self._scheduled and len(self._in_flight) < self._in_flight_max:
+        self._gathered += len(commands)
+        if not self._scheduled and self._may_depart():
             self._scheduled = True
             loop.call_soon(self._depart)
         return await future
 
+    def _may_depart(self) -> bool:
+        if not self._queue:
+            return False
+        flights = len(self._in_flight)
+        return not flights or (flights < self._in_flight_max and self._gathered >= self._under_way)
+
     def _depart(self) -> None:
-        """Send what has gathered, if there is room."""
+        """Send what has gathered, if it is time."""
         self._scheduled = False
-        while self._queue and len(self._in_flight) < self._in_flight_max:
+        while self._may_depart():
             calls: list[_Call] = []
             size = 0
             while self._queue and (not calls or size < self._batch_max):
                 call = self._queue.popleft()
                 calls.append(call)
                 size += len(call.commands)
+            self._gathered -= size
+            self._under_way += size
             task = asyncio.create_task(self._carry(calls))
             self._in_flight.add(task)
             task.add_done_callback(self._arrived)
@@ -110,6 +123,7 @@ class RequestLink:
                 if not call.future.done():
                     call.future.set_result(replies[start:end])
                 start = end
+            self._under_way -= start
 
     async def close(self) -> None:
         """Wait for nothing more; whoever still does learns that the outcome is unknown."""
@@ -117,6 +131,7 @@ class RequestLink:
             if not call.future.done():
                 call.future.set_result([Unavailable("closed")] * len(call.commands))
         self._queue.clear()
+        self._gathered = 0
         for task in list(self._in_flight):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

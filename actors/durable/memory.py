@@ -6,7 +6,7 @@ what is idle is packed, and dropped in the end. What should happen is decided in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any, Final
 
@@ -263,13 +263,27 @@ class Memory:
                         sums[asset] = sums.get(asset, 0) + change
             if (now := machine.due(entity.state)) != due:
                 turn.timers.append((key, now))
-        wrong = {asset: amount for asset, amount in self.books().items() if amount}
+        wrong = {asset: amount for asset, amount in self.books(totals).items() if amount}
         if wrong:
             raise Imbalance(f"The books do not sum to zero: {wrong}")
 
-    def books(self) -> dict[str, int]:
-        """All ledger accounts of the partition together, by asset: zero when they are right."""
-        books = dict(self.partition.entities)
+    def totals(self, turn: Turn) -> dict[str, int]:
+        """What entities hold together, by asset, with what ``turn``, not balanced yet, changed."""
+        totals = dict(self.partition.entities)
+        for _, entity in turn.touched:
+            if entity.before is not None:
+                for asset, amount in entity.before[0].items():
+                    totals[asset] = totals.get(asset, 0) - amount
+                for asset, amount in self.machine.balances(entity.state).items():
+                    totals[asset] = totals.get(asset, 0) + amount
+        return totals
+
+    def books(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """All ledger accounts of the partition together, by asset: zero when they are right.
+
+        ``totals`` is what its entities hold together.
+        """
+        books = dict(totals)
         for sums in self.partition.house.values():
             for asset, amount in sums.items():
                 books[asset] = books.get(asset, 0) + amount

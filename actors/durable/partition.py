@@ -92,7 +92,7 @@ class Partition:
         self._saving: asyncio.Task[None] | None = None
         self._rested_at = 0.0
         self._resting = False
-        self._open = 0
+        self._turn = Turn(0)
         """How much has been decided and is not being written yet."""
         self._at = 0
         self._stopping = False
@@ -148,6 +148,7 @@ class Partition:
 
     def describe(self) -> dict[str, Any]:
         """The partition's condition, for operators."""
+        totals = self._work.totals(self._turn)
         return {
             "stream": self.journal.stream,
             "state": self.state,
@@ -164,11 +165,11 @@ class Partition:
             "lag": self.scribe.seq - self.scribe.committed_seq,
             "since_checkpoint": self.scribe.committed_seq - self.scribe.checkpoint_seq,
             "queue": len(self._inbox),
-            "open": self._open,
+            "open": self._turn.size,
             "in_transit": len(self._work.partition.outbox),
             "checkpoint_age_s": round(time.monotonic() - self._rhythm.begun_at, 1),
-            "books": self._work.books(),
-            "entity_sums": dict(self._work.partition.entities),
+            "books": self._work.books(totals),
+            "entity_sums": totals,
             "house": {name: dict(sums) for name, sums in self._work.partition.house.items()},
             **msgspec.to_builtins(self.statistics),
         }
@@ -235,7 +236,7 @@ class Partition:
             await self._ended.wait()
 
     async def _turns(self) -> None:
-        turn = Turn(self._now())
+        turn = self._turn = Turn(self._now())
         room_max = self.options.turn_items_max
         while True:
             await self._wake.wait()
@@ -253,17 +254,16 @@ class Partition:
             inbox, work = self._inbox, self._work
             worth = self._commit is None or len(inbox) >= _WORTH_ITEMS or work.at_hand(inbox)
             if room > 0 and not turn.size and self._mover.has_come():
-                turn = Turn(self._now())
+                turn = self._turn = Turn(self._now())
                 await self._take_in(turn)
             if self._inbox and worth and room > 0:
                 if not turn.size:
-                    turn = Turn(self._now())
+                    turn = self._turn = Turn(self._now())
                 await self._fill(turn, room)
-                self._open = turn.size
             if self._commit is None and turn.size:
                 self._work.balance(turn)
                 self._commit = self._background(self._write(turn))
-                turn, self._open = Turn(self._now()), 0
+                turn = self._turn = Turn(self._now())
             elif self._commit is None and self._checkpoint_due():
                 self._saving = self._background(self._save(*self._copy()))
                 self._wake.set()
@@ -516,5 +516,5 @@ class Partition:
         self._mover = Mover(self.journal, self._codec, self.options, self._nudge)
         self._rhythm = Rhythm(self.options)
         self._work = self._new_workspace()
-        self._open = 0
+        self._turn = Turn(0)
         self._intake.interrupt()

@@ -138,3 +138,21 @@ def test_nobody_waits_for_what_others_have_asked_before() -> None:
             assert await asking[1] == [Rejection("2")]
 
     run_virtual(main)
+
+
+def test_where_many_ask_batches_stay_few() -> None:
+    async def main() -> None:
+        partition = Partition()
+        link = RequestLink(partition.deliver, CODEC)
+        asking = [asyncio.create_task(link.request([read(n) for n in (1, 2, 3)]))]
+        await asyncio.sleep(0.1)
+        asking.append(asyncio.create_task(link.request([read(4), read(5)])))
+        await asyncio.sleep(0.1)
+        assert partition.batches == [[1, 2, 3]], "less has gathered than is under way"
+        asking.append(asyncio.create_task(link.request([read(6)])))
+        await asyncio.sleep(0.1)
+        assert partition.batches == [[1, 2, 3], [4, 5, 6]]
+        replies = [reply.code for batch in await asyncio.gather(*asking) for reply in batch]
+        assert replies == ["1", "2", "3", "4", "5", "6"]
+
+    run_virtual(main)

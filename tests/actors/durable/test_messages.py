@@ -153,6 +153,26 @@ async def an_answer_that_is_durable_does_not_wait_for_what_is_being_written(worl
 
 
 @scenario
+async def books_are_told_right_while_a_turn_is_open(world: World) -> None:
+    alice, bob = world.pair()
+    await world.open(alice, bob)
+    await world.quiet()
+    receiver = world.partitions[world.owner(str(bob))]
+    gate = closed(world, world.owner(str(bob)))
+    own = asyncio.create_task(ask(world, world.transfer(usd(bob), usd(alice), 1)))
+    await settle()
+    arrived = asyncio.create_task(ask(world, world.transfer(usd(alice), usd(bob), 2)))
+    await settle()
+    told = receiver.describe()
+    assert told["open"] == 1, "decided beside a commit"
+    assert told["books"]["USD"] == 0
+    house = sum(sums.get("USD", 0) for sums in told["house"].values())
+    assert told["entity_sums"]["USD"] == -house
+    gate.set()
+    await asyncio.gather(own, arrived)
+
+
+@scenario
 async def what_waits_for_an_outcome_is_bounded(world: World) -> None:
     alice, bob = world.pair()
     await world.open(alice, bob)
