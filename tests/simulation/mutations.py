@@ -163,6 +163,7 @@ MOVES = [
             "{origin: dict(inbox) for origin, inbox in partition.inbox.items() if inbox}",
             "{}",
         ),
+        first=40,
     ),
     mutant(
         "the lows do not travel with their slots",
@@ -172,6 +173,7 @@ MOVES = [
     mutant(
         "the receiver forgets what it has seen when slots come",
         (Workspace, "_adopt", "inbox.setdefault(seq, outcome)", "inbox.clear()"),
+        first=40,
     ),
     mutant(
         "slots are released with messages on their way",
