@@ -96,7 +96,7 @@ async def database_url(postgres: EmbeddedPostgres, _template: str) -> AsyncItera
     """A migrated, empty database of the test's own."""
     name = f"test_{uuid.uuid4().hex}"
     async with connection(postgres.url("postgres"), name="tests") as conn:
-        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {_template}")
+        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {_template} STRATEGY file_copy")
     yield postgres.url(name)
     async with connection(postgres.url("postgres"), name="tests") as conn:
         await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")

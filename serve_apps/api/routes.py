@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from starlette.routing import BaseRoute, Route
@@ -43,9 +44,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 """The busiest first, as routes are tried in this order."""
 
 
+@cache
+def _documentation() -> Documentation:
+    """Made once in a process: it takes longer than everything else that makes an application."""
+    return Documentation(description(OPERATIONS))
+
+
 def routes(services: Services) -> list[BaseRoute]:
     """All of ``/api/``."""
-    documentation = Documentation(description(OPERATIONS))
+    documentation = _documentation()
     return [
         *make_routes(services, OPERATIONS),
         Route("/api/docs", documentation.page),
