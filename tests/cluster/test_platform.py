@@ -92,7 +92,12 @@ def test_a_killed_server_is_replaced(pair: tuple[Running, Running], name: str) -
 
 def test_deaths_are_noticed_by_the_next_control_store(pair: tuple[Running, Running]) -> None:
     first, _ = pair
-    (store,) = [p for p in first.processes() if p.name() == "gcs_server"]
+
+    def stores() -> list[psutil.Process]:
+        return [process for process in first.processes() if process.name() == "gcs_server"]
+
+    assert wait_until(lambda: len(stores()) == 1, timeout_s=20), "one was killed a moment ago"
+    (store,) = stores()
     actor = next(p for p in first.processes() if p.name().startswith("ray::Account"))
     store.kill()
     actor.kill()

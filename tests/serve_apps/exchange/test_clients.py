@@ -65,7 +65,7 @@ async def run(venue: Venue, script: str) -> None:
 
 @asynccontextmanager
 async def busy(venue: Venue) -> AsyncIterator[None]:
-    """Somebody who quotes and trades without end, some forty times a second."""
+    """Somebody who quotes and trades without end, some thirty times a second."""
     maker = await venue.trader("maker", BTC=1_000, USD=5_000_000)
     working = asyncio.create_task(_trade_without_end(maker, random.Random(7)))
     await eventually(lambda: _has_traded(venue))
@@ -95,7 +95,8 @@ async def _trade_without_end(maker: Trader, chance: random.Random) -> None:
         while len(resting) > 60:
             with contextlib.suppress(Refusal):  # it may have traded
                 await maker.send("DELETE", "order", symbol=SYMBOL, orderId=resting.popleft())
-        await asyncio.sleep(0.1)
+        # Long enough that what is read now and then is a state that is streamed, too.
+        await asyncio.sleep(0.3)
 
 
 async def test_ccxt(exchange: Venue) -> None:

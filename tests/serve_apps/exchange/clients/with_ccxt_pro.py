@@ -16,7 +16,7 @@ import ccxt.pro
 
 SYMBOL = "BTC/USD"
 COMPARED = 20
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 def client(url: str, key: str, secret: str) -> Any:
