@@ -49,6 +49,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not starts_platforms(item.nodeid.partition("::")[0]))
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What failed once more as the last words: of a long output often only its end is kept."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    for report in [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = crash.message.partition("\n")[0][:160] if crash else ""
+        reporter.write_line(f"{report.when}: {report.nodeid} ({report.duration:.1f} s) {said}")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """How workers get their tests. xdist's own groups are lost on this pytest's node ids."""
     config.option.loadscopereorder = False  # the order of the collection: see below
