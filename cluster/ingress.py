@@ -28,7 +28,8 @@ _UNWATCHED: Final = (b"x-request-disconnect-disabled", b"?1")
 _LOGGING: Final = {"enable_access_log": False, "log_level": "WARNING"}
 
 
-STREAMS: Final = ("/ws", "/stream")
+WEBSOCKETS: Final = ("/ws/", "/stream/", "/ws-api/")
+"""Those of the trading API: what begins so, with a slash at its end."""
 EXTENSION: Final = "kontor.protocol"
 """As in ``serve_apps.exchange.streams.wire``, which would bring all of the application along."""
 
@@ -49,7 +50,7 @@ class Unwatched:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["headers"].append(_UNWATCHED)
-        elif scope["type"] == "websocket" and scope["path"].startswith(STREAMS):
+        elif scope["type"] == "websocket" and f"{scope['path']}/".startswith(WEBSOCKETS):
             scope["headers"].append(_UNWATCHED)
             scope["extensions"][EXTENSION] = getattr(send, "__self__", None)
         await self._app(scope, receive, send)

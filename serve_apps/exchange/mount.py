@@ -16,8 +16,9 @@ from serve_apps.services import Services
 PREFIXES: Final = ("/api/v3/", "/sapi/", "/fapi/", "/dapi/", "/eapi/")
 """Paths that REST of the dialect answers."""
 
-API: Final = "/ws-api/v3"
-STREAMS: Final = ("/ws", "/stream")
+API: Final = "/ws-api/v3/"
+STREAMS: Final = ("/ws/", "/stream/")
+"""What begins so, with a slash at its end, is a stream's address."""
 
 
 class Exchange:
@@ -41,7 +42,7 @@ class Exchange:
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a websocket, if it is one of ours."""
-        path = scope["path"].rstrip("/")
+        path = scope["path"].rstrip("/") + "/"
         if path == API:
             await self._websocket(scope, receive, send)
         elif path.startswith(STREAMS):

@@ -43,8 +43,9 @@ async def test_serve_does_not_watch_whether_a_client_goes_away() -> None:
     assert parse_disconnect_disabled_header(dict(passed["headers"]))
 
 
-async def test_a_websocket_of_a_page_is_left_as_it_is() -> None:
-    passed = await _passed_on({"type": "websocket", "path": "/socket.io/", "headers": []})
+@pytest.mark.parametrize("path", ["/socket.io/", "/streams"])
+async def test_any_other_websocket_is_left_as_it_is(path: str) -> None:
+    passed = await _passed_on({"type": "websocket", "path": path, "headers": []})
     assert passed["headers"] == []
 
 

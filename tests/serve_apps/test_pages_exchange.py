@@ -18,6 +18,7 @@ from domain.identity.permissions import ADMINISTRATOR
 from domain.trading.commands import Halt, InstrumentReply, Resume
 from domain.trading.rules import About, InstrumentType, Rules
 from persistence import roles
+from serve_apps.pages.exchange import past
 from tests.serve_apps.browser import Browser
 from tests.serve_apps.exchange.venue import UNIT, Trader, Venue, eventually, open_venue
 
@@ -382,6 +383,27 @@ async def test_the_past_is_filtered_sorted_and_exported(venue: Venue, ann: Brows
     (fill,) = csv.DictReader(io.StringIO(ann.page.text))
     assert (fill["price"], fill["quantity"], fill["value"]) == ("101.00", "0.50000", "50.50000000")
     assert (await ann.go("fills/export.csv?side=x")).status_code == 422
+
+
+@pytest.mark.parametrize("kind", [past.ORDERS, past.FILLS], ids=lambda kind: kind.name)
+async def test_the_past_can_be_sorted_without_its_headings(
+    venue: Venue, ann: Browser, kind: past.Kind
+) -> None:
+    await place(ann, price="101", quantity="0.5", side="buy")
+
+    async def projected() -> bool:
+        await ann.go(f"{kind.name}/")
+        return "101.00" in ann.text
+
+    await eventually(projected)
+    for order in (*kind.orders, f"-{kind.sorts[1]}"):
+        await ann.go(f"{kind.name}/?sort={order}")
+        (choice,) = re.findall(
+            r'<select[^>]* name="sort" form="filters".*?</select>', ann.page.text, re.S
+        )
+        assert re.findall(r'value="([^"]+)" selected', choice) == [order]
+        offered = re.findall(r'value="([^"]+)"', choice)
+        assert offered[: len(kind.orders)] == list(kind.orders)
 
 
 async def test_a_keys_secret_is_shown_once(ann: Browser) -> None:

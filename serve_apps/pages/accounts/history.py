@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Final
 
 from starlette.responses import Response, StreamingResponse
 
@@ -20,6 +19,7 @@ from persistence.accounts import transfer as read_transfer
 from serve_apps import accounts
 from serve_apps.accounts import HistoryQuery, history_query, rate_text
 from serve_apps.pages.accounts.views import Entry, booked, entries
+from serve_apps.pages.sorted_list import Column, address, headings, orders
 from serve_apps.pages.visit import Refused, Visit
 
 PAGE_ROWS: Final = 25
@@ -29,7 +29,7 @@ FILTERS: Final = (
     "q", "from_date", "to_date", "min", "max", "currency", "account", "direction",
     "counterparty", "status",
 )  # fmt: skip
-COLUMNS: Final = (
+COLUMNS: Final[tuple[Column, ...]] = (
     ("date", "Date", "start"),
     ("counterparty", "Counterparty", "start"),
     ("direction", "Direction", "start"),
@@ -38,7 +38,6 @@ COLUMNS: Final = (
     ("amount", "Amount", "end"),
     ("currency", "Currency", "start"),
 )
-"""Sort key, heading and alignment of each column."""
 
 _CHOICES: Final = {
     "in": "Received",
@@ -121,7 +120,7 @@ async def history(visit: Visit) -> Response:
         following = page.next_cursor
     order = ("-" if descending else "") + sort
     view = await accounts.overview(visit.services, visit.user)
-    current = _url(base, given, sort=order, cursor=visit.query.get("cursor", ""))
+    current = address(base, given, sort=order, cursor=visit.query.get("cursor", ""))
     response = visit.page(
         "accounts/history.html",
         422 if error else 200,
@@ -133,31 +132,17 @@ async def history(visit: Visit) -> Response:
         accounts=view.accounts if isinstance(view, CustomerView) else (),
         currencies=list(CURRENCIES),
         chips=_chips(base, given, order),
-        columns=_columns(base, given, sort, descending),
-        orders=_orders(order),
+        columns=headings(COLUMNS, base, given, sort, descending),
+        orders=orders(_ORDERS, order),
         current_url=current,
-        next_url=_url(base, given, sort=order, cursor=following) if following else "",
-        first_url=_url(base, given, sort=order) if visit.query.get("cursor") else "",
-        export_url=_url(f"{base}export.csv", given, sort=order),
+        next_url=address(base, given, sort=order, cursor=following) if following else "",
+        first_url=address(base, given, sort=order) if visit.query.get("cursor") else "",
+        export_url=address(f"{base}export.csv", given, sort=order),
     )
     asked = visit.request.url
     if visit.by_htmx and current != (f"{asked.path}?{asked.query}" if asked.query else asked.path):
         response.headers["HX-Push-Url"] = current  # without the fields that were left empty
     return response
-
-
-def _orders(order: str) -> list[tuple[str, str]]:
-    """What the order can be chosen from, the current one included."""
-    known = {**_ORDERS}
-    known.setdefault(order, order.lstrip("-").title() + (" reversed" if order[0] == "-" else ""))
-    return list(known.items())
-
-
-def _url(base: str, given: Mapping[str, str], **more: str) -> str:
-    values = {**given, **{name: value for name, value in more.items() if value}}
-    if values.get("sort") == "-date" and "cursor" not in values:
-        del values["sort"]
-    return f"{base}?{urlencode(values)}" if values else base
 
 
 def _chips(base: str, given: Mapping[str, str], order: str) -> list[tuple[str, str]]:
@@ -173,27 +158,7 @@ def _chips(base: str, given: Mapping[str, str], order: str) -> list[tuple[str, s
         if name in ("account", "counterparty"):
             shown = value.replace(" ", "")[-4:]
         rest = {other: text for other, text in given.items() if other != name}
-        result.append((words[name].format(shown), _url(base, rest, sort=order)))
-    return result
-
-
-def _columns(
-    base: str, given: Mapping[str, str], sort: str, descending: bool
-) -> list[dict[str, Any]]:
-    """The headings with the address that sorts by each; the current one turns the order round."""
-    result = []
-    for key, title, align in COLUMNS:
-        current = key == sort
-        first = "-" if key in ("date", "amount", "fee") else ""
-        order = ("" if descending else "-") if current else first
-        result.append(
-            {
-                "title": title,
-                "align": align,
-                "url": _url(base, given, sort=order + key),
-                "sorted": ("descending" if descending else "ascending") if current else "",
-            }
-        )
+        result.append((words[name].format(shown), address(base, rest, sort=order)))
     return result
 
 

@@ -7,7 +7,6 @@ import io
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -27,6 +26,7 @@ from persistence.trading.history import (
     fills_page,
     orders_page,
 )
+from serve_apps.pages import sorted_list
 from serve_apps.pages.exchange.figures import (
     SIDE_WORDS,
     TYPE_WORDS,
@@ -34,6 +34,7 @@ from serve_apps.pages.exchange.figures import (
     quantity,
     units_text,
 )
+from serve_apps.pages.sorted_list import Column, address, headings
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.services import Services
 from serve_apps.trading import SIDES, TYPES
@@ -65,14 +66,15 @@ Page = OrderPage | FillPage
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What differs between the two lists. A column is sort key, heading and alignment."""
+    """What differs between the two lists. ``orders`` are the words for what they are sorted by."""
 
     name: str
     title: str
     template: str
     filters: tuple[str, ...]
     sorts: tuple[str, ...]
-    columns: tuple[tuple[str, str, str], ...]
+    columns: tuple[Column, ...]
+    orders: Mapping[str, str]
     header: tuple[str, ...]
 
 
@@ -92,6 +94,19 @@ ORDERS: Final = Kind(
         ("filled", "Filled", "end"),
         ("status", "State", "start"),
     ),
+    {
+        "-date": "Newest first",
+        "date": "Oldest first",
+        "-price": "Highest price first",
+        "price": "Lowest price first",
+        "-quantity": "Largest first",
+        "quantity": "Smallest first",
+        "-filled": "Most filled first",
+        "symbol": "By instrument",
+        "type": "By type",
+        "side": "By side",
+        "status": "By state",
+    },
     (
         "id", "client_id", "placed", "updated", "symbol", "side", "type", "time_in_force", "status",
         "price", "trigger", "quantity", "filled", "value", "quote", "fee", "fee_asset",
@@ -111,6 +126,17 @@ FILLS: Final = Kind(
         ("quantity", "Quantity", "end"),
         ("fee", "Fee", "end"),
     ),
+    {
+        "-date": "Newest first",
+        "date": "Oldest first",
+        "-price": "Highest price first",
+        "price": "Lowest price first",
+        "-quantity": "Largest first",
+        "quantity": "Smallest first",
+        "-fee": "Highest fee first",
+        "symbol": "By instrument",
+        "side": "By side",
+    },
     (
         "trade", "order", "time", "symbol", "side", "role", "price", "quantity", "value", "quote",
         "fee", "fee_asset",
@@ -215,7 +241,7 @@ async def _show(visit: Visit, kind: Kind) -> Response:
         return visit.go(base, **given)
     order = ("-" if descending else "") + sort
     following = page.next_cursor if page else None
-    current = _url(base, given, sort=order, cursor=visit.query.get("cursor", ""))
+    current = address(base, given, sort=order, cursor=visit.query.get("cursor", ""))
     response = visit.page(
         kind.template,
         status,
@@ -230,11 +256,12 @@ async def _show(visit: Visit, kind: Kind) -> Response:
         states=[(name, words) for name, (words, _) in STATES.items()],
         roles=[(name, words) for name, (words, _) in _ROLES.items()],
         chips=_chips(base, given, order),
-        columns=_columns(kind, base, given, sort, descending),
+        columns=headings(kind.columns, base, given, sort, descending),
+        orders=sorted_list.orders(kind.orders, order),
         current_url=current,
-        next_url=_url(base, given, sort=order, cursor=following) if following else "",
-        first_url=_url(base, given, sort=order) if visit.query.get("cursor") else "",
-        export_url=_url(f"{base}export.csv", given, sort=order),
+        next_url=address(base, given, sort=order, cursor=following) if following else "",
+        first_url=address(base, given, sort=order) if visit.query.get("cursor") else "",
+        export_url=address(f"{base}export.csv", given, sort=order),
     )
     asked = visit.request.url
     if visit.by_htmx and current != (f"{asked.path}?{asked.query}" if asked.query else asked.path):
@@ -255,13 +282,6 @@ async def _lines(
     return found
 
 
-def _url(base: str, given: Mapping[str, str], **more: str) -> str:
-    values = {**given, **{name: value for name, value in more.items() if value}}
-    if values.get("sort") == "-date" and "cursor" not in values:
-        del values["sort"]
-    return f"{base}?{urlencode(values)}" if values else base
-
-
 def _chips(base: str, given: Mapping[str, str], order: str) -> list[tuple[str, str]]:
     """Each filter in words, with the address that leaves it out."""
     words: dict[str, Callable[[str], str]] = {
@@ -277,27 +297,7 @@ def _chips(base: str, given: Mapping[str, str], order: str) -> list[tuple[str, s
     result = []
     for name, value in given.items():
         rest = {other: text for other, text in given.items() if other != name}
-        result.append((words[name](value), _url(base, rest, sort=order)))
-    return result
-
-
-def _columns(
-    kind: Kind, base: str, given: Mapping[str, str], sort: str, descending: bool
-) -> list[dict[str, Any]]:
-    """The headings with the address that sorts by each; the current one turns the order round."""
-    result = []
-    for key, title, align in kind.columns:
-        current = key == sort
-        first = "-" if align == "end" or key == "date" else ""
-        order = ("" if descending else "-") if current else first
-        result.append(
-            {
-                "title": title,
-                "align": align,
-                "url": _url(base, given, sort=order + key),
-                "sorted": ("descending" if descending else "ascending") if current else "",
-            }
-        )
+        result.append((words[name](value), address(base, rest, sort=order)))
     return result
 
 

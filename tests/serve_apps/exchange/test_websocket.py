@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from serve_apps.exchange.batch import ROWS_MAX
 from serve_apps.exchange.websocket import RUBBISH_MAX
@@ -283,3 +284,14 @@ async def test_malformed_frames(venue: Venue, ann: Trader) -> None:
         assert whole["status"] == 200, whole
         assert await dropped(line)
     assert len(await open_orders(ann)) == 1
+
+
+async def test_each_address_is_somebodys_or_nobodys(venue: Venue) -> None:
+    url = venue.url.replace("http", "ws")
+    for path in ("/ws-api/v3", "/ws-api/v3/", "/ws", "/ws/", "/stream", "/ws/btcusd@trade"):
+        async with connect(url + path):
+            pass
+    for path in ("/ws-api", "/ws-api/v4", "/ws-api/v3/x", "/wsx", "/streams", "/"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url + path)
+        assert refused.value.response.status_code == 403, path
