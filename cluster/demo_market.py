@@ -212,10 +212,12 @@ async def _list(services: Services, demo: Demo, issuer: Dealer) -> None:
 
 async def _with_key(services: Services, dealer: Dealer) -> Dealer:
     """A key of this start; that of the last is of no use to anybody any more."""
-    from serve_apps.exchange import keys
+    from persistence.apikeys import keys_of
+    from serve_apps.exchange.keys import SCOPES, make_key
 
-    for row in await keys.list_keys(services, dealer.user):
+    pool, secret_key, user = services.pool, services.config.secret_key, dealer.user
+    for row in await keys_of(pool, user):
         if row.label == LABEL:
-            await keys.revoke(services, dealer.user, row.id)
-    made = _done(await keys.make(services, dealer.user, LABEL, keys.SCOPES))
+            await services.api_keys.revoke(user, row.id)
+    made = _done(await make_key(pool, secret_key, user, LABEL, SCOPES, now=services.now()))
     return dealer._replace(key=made.key, secret=made.secret)

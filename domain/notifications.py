@@ -51,6 +51,9 @@ class Kind(StrEnum):
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
     LOGIN_NEW_DEVICE = "login_new_device"
+    SESSION_ENDED = "session_ended"
+    API_KEY_MADE = "api_key_made"
+    API_KEY_REVOKED = "api_key_revoked"
     ROLE_GIVEN = "role_given"
     ROLE_TAKEN = "role_taken"
     DATA_EXPORTED = "data_exported"
@@ -136,6 +139,12 @@ KINDS: Final[Mapping[Kind, Rule]] = MappingProxyType(
         Kind.RECOVERY_CODES_RENEWED: _security("Recovery codes renewed", _WHERE),
         Kind.RECOVERY_CODE_USED: _security("Recovery code used", {**_WHERE, "left": "7"}),
         Kind.LOGIN_NEW_DEVICE: _security("Login from a new device", _WHERE),
+        # ``what`` is the program of a single session, and empty where there were several.
+        Kind.SESSION_ENDED: _security(
+            "Session ended", {**_WHERE, "sessions": "1", "what": "Chrome on Android"}
+        ),
+        Kind.API_KEY_MADE: _security("API key made", {**_WHERE, "label": "My bot"}),
+        Kind.API_KEY_REVOKED: _security("API key revoked", {**_WHERE, "label": "My bot"}),
         Kind.ROLE_GIVEN: _security("Role given", {"role": "support", "at": _WHEN}),
         Kind.ROLE_TAKEN: _security("Role taken", {"role": "support", "at": _WHEN}),
         Kind.DATA_EXPORTED: _security("Data exported", _WHERE),

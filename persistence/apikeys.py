@@ -86,14 +86,24 @@ async def find_keys(database: Database, keys: Sequence[str]) -> list[KeyRow]:
     return [KeyRow(*row) for row in rows]
 
 
-async def revoke_key(database: Database, user: int, number: int, now: datetime) -> str | None:
-    """End a key of this user; the key, or ``None`` if there is no such valid one."""
-    key: str | None = await database.fetchval(
+async def revoke_key(database: Database, user: int, number: int, now: datetime) -> KeyRow | None:
+    """End a key of this user, and answer it; ``None`` if there is no such valid one."""
+    row = await database.fetchrow(
         "update api_keys set revoked_at = $3 where id = $2 and user_id = $1"
-        " and revoked_at is null returning key",
+        f" and revoked_at is null returning {_COLUMNS}",
         user, number, now,
     )  # fmt: skip
-    return key
+    return None if row is None else KeyRow(*row)
+
+
+async def revoke_keys(database: Database, user: int, now: datetime) -> list[str]:
+    """End all keys of this user; the keys."""
+    rows = await database.fetch(
+        "update api_keys set revoked_at = $2 where user_id = $1 and revoked_at is null"
+        " returning key",
+        user, now,
+    )  # fmt: skip
+    return [row["key"] for row in rows]
 
 
 async def revoked_since(database: Database, since: datetime) -> list[str]:

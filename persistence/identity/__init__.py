@@ -32,6 +32,7 @@ from persistence.identity.factors import (
     use_recovery_code,
 )
 from persistence.identity.sessions import (
+    EndedSession,
     NewSession,
     SessionKind,
     SessionRow,
@@ -79,6 +80,7 @@ Database = Pool | Connection
 
 __all__ = [
     "EmailTaken",
+    "EndedSession",
     "FactorRow",
     "FailureKind",
     "NewSession",

@@ -43,6 +43,15 @@ class SessionRow(msgspec.Struct, frozen=True):
         return min(self.expires_at, self.last_seen_at + timedelta(seconds=self.idle_s))
 
 
+class EndedSession(msgspec.Struct, frozen=True):
+    """A session that has just been revoked."""
+
+    token_hash: bytes
+    kind: SessionKind
+    ip: str
+    user_agent: str
+
+
 class NewSession(msgspec.Struct, frozen=True):
     """A session to be stored."""
 
@@ -106,14 +115,14 @@ async def sessions_of(database: Database, user: int, now: datetime) -> list[Sess
 
 async def revoke_session(
     database: Database, user: int, session: int, now: datetime
-) -> bytes | None:
-    """End a session of this user; its hash, or ``None`` if there is no such valid session."""
-    digest: bytes | None = await database.fetchval(
+) -> EndedSession | None:
+    """End a session of this user; ``None`` if there is no such valid session."""
+    row = await database.fetchrow(
         "update sessions set revoked_at = $3 where id = $2 and user_id = $1"
-        " and revoked_at is null returning token_hash",
+        " and revoked_at is null returning token_hash, kind, ip, user_agent",
         user, session, now,
     )  # fmt: skip
-    return digest
+    return None if row is None else EndedSession(*row)
 
 
 async def revoke_sessions(

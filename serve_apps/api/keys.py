@@ -9,10 +9,11 @@ from pydantic import Field
 
 from domain.durable import Rejection
 from persistence.apikeys import KEYS_MAX
+from serve_apps import apikeys
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.exchange import keys
+from serve_apps.identity import client_of
 
 
 class KeyForm(Form):
@@ -76,7 +77,7 @@ async def show(call: Call) -> Outcome:
                     moment_text(row.created_at),
                     None if row.last_used_at is None else moment_text(row.last_used_at),
                 )
-                for row in await keys.list_keys(call.services, call.user)
+                for row in await apikeys.list_keys(call.services, call.user)
             ]
         )
     )
@@ -85,8 +86,14 @@ async def show(call: Call) -> Outcome:
 async def make(call: Call) -> Outcome:
     """Make a key."""
     form: KeyForm = call.body
-    made = await keys.make(
-        call.services, call.user, form.label, form.scopes, " ".join(form.networks), form.public_key
+    made = await apikeys.make(
+        call.services,
+        call.principal,
+        client_of(call.request),
+        form.label,
+        form.scopes,
+        " ".join(form.networks),
+        form.public_key,
     )
     if isinstance(made, Rejection):
         return made
@@ -105,10 +112,8 @@ async def make(call: Call) -> Outcome:
 
 async def revoke(call: Call) -> Outcome:
     """End a key."""
-    number = call.params["key"]
-    if not (number.isascii() and number.isdigit() and len(number) <= 18):
-        return Rejection("not_found")
-    if not await keys.revoke(call.services, call.user, int(number)):
+    number, client = call.number("key"), client_of(call.request)
+    if number is None or not await apikeys.revoke(call.services, call.principal, client, number):
         return Rejection("not_found")
     return Answer(DoneBody())
 

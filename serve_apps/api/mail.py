@@ -13,6 +13,7 @@ from serve_apps import mail
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
 from serve_apps.backoffice import actor_of
+from serve_apps.paths import read_number
 
 _CHANNELS: Final = ("email", "webhook")
 
@@ -51,7 +52,7 @@ async def dead_letters(call: Call) -> Outcome:
     channel, cursor = asked.get("channel", ""), asked.get("cursor", "")
     if channel and channel not in _CHANNELS:
         return Rejection("malformed_query", {"parameter": "channel"})
-    before = _number(cursor)
+    before = read_number(cursor)
     if cursor and before is None:
         return Rejection("cursor_invalid")
     rows = await mail.dead_letters(call.services, before=before, channel=channel)
@@ -61,15 +62,11 @@ async def dead_letters(call: Call) -> Outcome:
 
 async def resend(call: Call) -> Outcome:
     """Have one sent again."""
-    number = _number(call.params["message"])
+    number = call.number("message")
     actor = actor_of(call.principal, call.request)
     if number is None or not await mail.resend(call.services, actor, number):
         return Rejection("not_found")
     return Answer(DoneBody(), 202)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _body(row: Dead) -> DeadLetterBody:

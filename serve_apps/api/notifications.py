@@ -13,8 +13,7 @@ from serve_apps.api.bodies import DoneBody
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
 from serve_apps.notifications import PAGE_SIZE, PAGE_SIZE_MAX, Listed, Preference
-
-_NUMBER_DIGITS: Final = 18
+from serve_apps.paths import read_number
 
 
 class ReadForm(Form):
@@ -47,9 +46,9 @@ async def show(call: Call) -> Outcome:
     if isinstance(query, Rejection):
         return query
     cursor, limit = query.get("cursor"), query.get("limit", str(PAGE_SIZE))
-    if cursor is not None and _number(cursor) is None:
+    if cursor is not None and read_number(cursor) is None:
         return Rejection("cursor_invalid")
-    if not 1 <= (_number(limit) or 0) <= PAGE_SIZE_MAX:
+    if not 1 <= (read_number(limit) or 0) <= PAGE_SIZE_MAX:
         return Rejection("malformed_query", {"parameter": "limit"})
     if query.get("unread", "false") not in ("true", "false"):
         return Rejection("malformed_query", {"parameter": "unread"})
@@ -66,7 +65,7 @@ async def show(call: Call) -> Outcome:
 
 async def read(call: Call) -> Outcome:
     """Mark one as read."""
-    number = _number(call.params["notification"])
+    number = call.number("notification")
     if number is None:
         return Rejection("not_found")
     return await notifications.mark_read(call.services, call.user, number) or Answer(DoneBody())
@@ -89,11 +88,6 @@ async def choose(call: Call) -> Outcome:
     form: PreferencesForm = call.body
     refused = await notifications.choose(call.services, call.user, form.kinds)
     return refused or await preferences(call)
-
-
-def _number(text: str) -> int | None:
-    valid = text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS
-    return int(text) if valid else None
 
 
 _ITEM: Final[dict[str, Any]] = {

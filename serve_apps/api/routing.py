@@ -24,6 +24,7 @@ from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import Permission
 from serve_apps.gateway import caching
 from serve_apps.gateway.limits import UNKNOWN_SESSION_COST
+from serve_apps.paths import read_number
 from serve_apps.permissions import permits
 from serve_apps.problems import CONTENT_TYPE, problem, status_of
 from serve_apps.security import Security
@@ -79,6 +80,10 @@ class Call:
     def user(self) -> int:
         """Whose request it is."""
         return self.principal.user
+
+    def number(self, name: str) -> int | None:
+        """The number in the path of this name, if there can be a row of it."""
+        return read_number(self.params[name])
 
     @property
     def address(self) -> str:

@@ -114,7 +114,7 @@ async def make(call: Call) -> Outcome:
 
 async def detail(call: Call) -> Outcome:
     """An endpoint with its messages."""
-    number = _number(call)
+    number = call.number("webhook")
     found = None if number is None else await webhooks.look(call.services, call.user, number)
     if found is None:
         return Rejection("not_found")
@@ -124,7 +124,7 @@ async def detail(call: Call) -> Outcome:
 
 async def delete(call: Call) -> Outcome:
     """Delete an endpoint."""
-    number = _number(call)
+    number = call.number("webhook")
     actor = actor_of(call.principal, call.request)
     if number is None or not await webhooks.delete(call.services, actor, number):
         return Rejection("not_found")
@@ -133,7 +133,7 @@ async def delete(call: Call) -> Outcome:
 
 async def rotate(call: Call) -> Outcome:
     """Give an endpoint a new secret."""
-    number = _number(call)
+    number = call.number("webhook")
     actor = actor_of(call.principal, call.request)
     made = None if number is None else await webhooks.rotate(call.services, actor, number)
     return Rejection("not_found") if made is None else Answer(_made(made))
@@ -141,7 +141,7 @@ async def rotate(call: Call) -> Outcome:
 
 async def ping(call: Call) -> Outcome:
     """Send a test."""
-    number = _number(call)
+    number = call.number("webhook")
     if number is None:
         return Rejection("not_found")
     actor = actor_of(call.principal, call.request)
@@ -151,17 +151,12 @@ async def ping(call: Call) -> Outcome:
 
 async def enable(call: Call) -> Outcome:
     """Switch an endpoint on again."""
-    number = _number(call)
+    number = call.number("webhook")
     if number is None:
         return Rejection("not_found")
     actor = actor_of(call.principal, call.request)
     refused = await webhooks.enable(call.services, actor, number)
     return refused or Answer(DoneBody())
-
-
-def _number(call: Call) -> int | None:
-    text = call.params["webhook"]
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _body(row: EndpointRow) -> WebhookBody:

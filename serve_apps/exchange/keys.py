@@ -1,30 +1,24 @@
-"""API keys: how a customer makes and revokes them, and how a replica knows whose request it is.
+"""API keys: how one is made, and how a replica knows whose request it is.
 
 The secret of an HMAC key is needed to check signatures, so it is kept: encrypted with AES-256-GCM
 under a key derived from the platform's secret, bound to the API key that it belongs to. An
-Ed25519 key comes from the customer, who keeps the private half. A replica remembers the keys that
-it has seen, as ``serve_apps.sessions`` does with sessions: revocations arrive at once over Redis,
-and are read from Postgres every two seconds; without such a reading for five seconds nothing that
-is remembered counts.
+Ed25519 key comes from the customer, who keeps the private half. A replica remembers the keys it has
+seen (``serve_apps.remembered``). What customers do with theirs is in ``serve_apps.apikeys``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import hmac
 import ipaddress
 import secrets
 import string
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import ClassVar, Final
 
-import redis.asyncio
-import redis.exceptions
 import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -33,12 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from actors.vault import API_KEYS, InvalidTag, Vault
 from domain.durable import Rejection
 from persistence import apikeys as store
-from persistence.database import OUTAGES, Pool
-from serve_apps.gathering import Gathering
-from serve_apps.tasks import end_tasks
-
-if TYPE_CHECKING:
-    from serve_apps.services import Services
+from persistence.database import Connection, Pool
+from serve_apps.remembered import Remembered
 
 log = structlog.get_logger("kontor.apikeys")
 
@@ -49,18 +39,13 @@ TRADE: Final = "trade"
 """May place, amend and cancel orders, and see what a reader sees."""
 
 SCOPES: Final = (READ, TRADE)
-CHANNEL: Final = "kontor:apikeys"
 KEY_LENGTH: Final = 64
 LABEL_MAX: Final = 80
 NETWORKS_MAX: Final = 30
-POLL_S: Final = 2.0
-TRUST_S: Final = 5.0
-LOOK_BACK: Final = timedelta(seconds=30)
-TOUCH_S: Final = 30.0
-ENTRIES_MAX: Final = 20_000
 
 _ALPHABET: Final = string.ascii_letters + string.digits
 
+Database = Pool | Connection
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -100,42 +85,22 @@ class ApiKey:
         return any(host in network for network in self.networks)
 
 
-class ApiKeys:
+class ApiKeys(Remembered[str, ApiKey, ApiKey]):
     """The keys that this replica knows."""
 
+    channel: ClassVar[str] = "kontor:apikeys"
+    entries_max: ClassVar[int] = 20_000
+
     def __init__(self, secret_key: bytes, now: Callable[[], datetime]) -> None:
+        super().__init__(now)
         self._vault = Vault(secret_key, API_KEYS)
-        self._now = now
-        self._entries: dict[str, ApiKey] = {}
-        self._seen: dict[str, datetime] = {}
-        self._loading: Gathering[str, ApiKey] = Gathering(self._load)
-        self._trusted_until = 0.0
-        self._tasks: list[asyncio.Task[None]] = []
-        self._pool: Pool
-        self._redis: redis.asyncio.Redis
-
-    async def open(self, pool: Pool, redis_client: redis.asyncio.Redis) -> None:
-        """Start following revocations."""
-        self._pool, self._redis = pool, redis_client
-        await self.read_revocations()
-        self._tasks = [
-            asyncio.create_task(self._forever(self.read_revocations, POLL_S)),
-            asyncio.create_task(self._forever(self._listen, 0.5)),
-            asyncio.create_task(self._forever(self.flush_seen, TOUCH_S)),
-        ]
-
-    async def close(self) -> None:
-        """Stop following, and note what was used last."""
-        await end_tasks(self._tasks)
-        with contextlib.suppress(*OUTAGES):
-            await self.flush_seen()
 
     def known(self, key: str) -> ApiKey | None:
         """The key, if this replica may still trust what it remembers of it."""
         entry = self._entries.get(key)
         if entry is None or time.monotonic() > self._trusted_until:
             return None
-        self._seen[key] = self._now()
+        self._seen[key] = time.time()
         return entry
 
     async def find(self, key: str) -> ApiKey | None:
@@ -146,33 +111,11 @@ class ApiKeys:
 
     async def revoke(self, user: int, number: int) -> bool:
         """End a key of this user, everywhere; ``False`` when there is no such key."""
-        key = await store.revoke_key(self._pool, user, number, self._now())
-        if key is None:
+        row = await store.revoke_key(self._pool, user, number, self._now())
+        if row is None:
             return False
-        self._forget(key)
-        try:
-            await self._redis.publish(CHANNEL, key)
-        except (redis.exceptions.RedisError, OSError) as error:
-            log.warning("revocation_not_published", error=repr(error))
+        await self.ended([row.key])
         return True
-
-    async def read_revocations(self) -> None:
-        """Forget the keys revoked lately; from then on the others are trusted for a while."""
-        started = time.monotonic()
-        async with asyncio.timeout(TRUST_S):
-            keys = await store.revoked_since(self._pool, self._now() - LOOK_BACK)
-        if started - self._trusted_until > LOOK_BACK.total_seconds() - TRUST_S:
-            # Nothing was read for so long that something may have been missed.
-            self._entries.clear()
-        for key in keys:
-            self._forget(key)
-        self._trusted_until = started + TRUST_S
-
-    async def flush_seen(self) -> None:
-        """Note in Postgres when keys were last used."""
-        seen, self._seen = self._seen, {}
-        if seen:
-            await store.touch_keys(self._pool, list(seen.items()))
 
     async def _load(self, keys: list[str]) -> dict[str, ApiKey]:
         found: dict[str, ApiKey] = {}
@@ -180,11 +123,17 @@ class ApiKeys:
             entry = self._read(row)
             if entry is not None:
                 found[row.key] = entry
-                if len(self._entries) >= ENTRIES_MAX:
-                    del self._entries[next(iter(self._entries))]
-                self._entries[row.key] = entry
-                self._seen[row.key] = self._now()
+                self._remember(row.key, entry)
         return found
+
+    async def _revoked_since(self, since: datetime) -> Iterable[str]:
+        return await store.revoked_since(self._pool, since)
+
+    async def _touch(self, seen: Sequence[tuple[str, datetime]]) -> None:
+        await store.touch_keys(self._pool, seen)
+
+    def _key(self, message: bytes) -> str:
+        return message.decode()
 
     def _read(self, row: store.KeyRow) -> ApiKey | None:
         secret, public = b"", None
@@ -199,26 +148,6 @@ class ApiKeys:
                 return None
         networks = tuple(ipaddress.ip_network(text) for text in row.networks)
         return ApiKey(row.id, row.user, row.key, frozenset(row.scopes), networks, secret, public)
-
-    def _forget(self, key: str) -> None:
-        self._entries.pop(key, None)
-        self._seen.pop(key, None)
-
-    async def _listen(self) -> None:
-        async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
-            await subscription.subscribe(CHANNEL)
-            while True:
-                message = await subscription.get_message(timeout=None)
-                if message is not None:
-                    self._forget(message["data"].decode())
-
-    async def _forever(self, work: Callable[[], object], pause_s: float) -> None:
-        while True:
-            try:
-                await work()  # type: ignore[misc]
-            except Exception as error:
-                log.warning("api_keys_not_followed", error=repr(error))
-            await asyncio.sleep(pause_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +165,7 @@ class MadeKey:
 
 
 async def make_key(
-    pool: Pool,
+    database: Database,
     secret_key: bytes,
     user: int,
     label: str,
@@ -272,36 +201,10 @@ async def make_key(
         secret = _random(KEY_LENGTH)
         kept = Vault(secret_key, API_KEYS).seal(key, secret.encode())
     new = store.NewKey(user, key, kind, kept, label, chosen, places, now)
-    number = await store.add_key(pool, new)
+    number = await store.add_key(database, new)
     if number is None:
         return Rejection("too_many_keys", {"keys_max": str(store.KEYS_MAX)})
     return MadeKey(number, key, kind, label, chosen, tuple(places), now, secret)
-
-
-async def make(
-    services: Services,
-    user: int,
-    label: str,
-    scopes: Sequence[str],
-    networks_text: str = "",
-    public_key: str = "",
-) -> MadeKey | Rejection:
-    """Make a key from a form: addresses separated by commas, spaces or lines."""
-    networks = networks_text.replace(",", " ").split()
-    return await make_key(
-        services.pool, services.config.secret_key, user, label, scopes, networks, public_key,
-        now=services.now(),
-    )  # fmt: skip
-
-
-async def list_keys(services: Services, user: int) -> list[store.KeyRow]:
-    """The user's valid keys, newest first."""
-    return await store.keys_of(services.pool, user)
-
-
-async def revoke(services: Services, user: int, number: int) -> bool:
-    """End a key, everywhere; ``False`` when the user has no such key."""
-    return await services.api_keys.revoke(user, number)
 
 
 def _random(length: int) -> str:

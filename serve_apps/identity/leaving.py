@@ -121,15 +121,14 @@ async def _leave(
         if not await store.close_user(connection, user, now):
             return
         ended = await store.revoke_sessions(connection, user, now)
-        keys = [key.id for key in await apikeys.keys_of(connection, user)]
+        keys = await apikeys.revoke_keys(connection, user, now)
         await store.drop_tokens(connection, user)
         await store.drop_factor(connection, user)
         values = {"name": row.name, "at": f"{now:%Y-%m-%d %H:%M} UTC"}
         await notify(connection, user, Kind.ACCOUNT_CLOSED, values, key="closed")
         await log(connection, who(principal), client, "closed")
     await services.sessions.ended(ended)
-    for key in keys:
-        await services.api_keys.revoke(user, key)
+    await services.api_keys.ended(keys)
 
 
 async def _nothing_left(services: Services, user: int) -> CustomerView | Rejection | Unavailable:

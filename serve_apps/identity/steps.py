@@ -19,6 +19,7 @@ from domain.identity.rules import (
 from domain.identity.secondfactor import CODE_BACK_OFF
 from domain.notifications import Kind
 from persistence import identity as store
+from persistence.database import Connection
 from serve_apps.confirmation import Intent, Proof, demand
 from serve_apps.identity import check_own_password
 from serve_apps.identity.codes import (
@@ -28,6 +29,7 @@ from serve_apps.identity.codes import (
     new_recovery_codes,
     recovery_hash,
 )
+from serve_apps.identity.devices import browser_name
 from serve_apps.identity.links import send_verification
 from serve_apps.identity.telling import Client, log, tell, transaction, who
 from serve_apps.security import Busy
@@ -80,16 +82,49 @@ async def change_password(
     return len(ended)
 
 
+async def end_session(
+    services: Services, principal: Principal, number: int, client: Client
+) -> bool:
+    """End one session or token; ``False`` when the person has none of this number."""
+    if number == principal.session_id:
+        return await services.sessions.revoke(principal.user, number)  # which is to log out
+    async with transaction(services) as connection:
+        ended = await store.revoke_session(connection, principal.user, number, services.now())
+        if ended is None:
+            return False
+        what = browser_name(ended.user_agent) + (", an API token" if ended.kind == "api" else "")
+        await _tell_ended(connection, services, principal, client, what=what)
+        before = {"session": str(number), "kind": ended.kind, "ip": ended.ip, "device": what}
+        await log(connection, who(principal), client, "session_ended", before=before)
+    await services.sessions.ended([ended.token_hash])
+    return True
+
+
 async def end_other_sessions(services: Services, principal: Principal, client: Client) -> int:
     """End all sessions and tokens but the one in use; how many did."""
     async with transaction(services) as connection:
         ended = await store.revoke_sessions(
             connection, principal.user, services.now(), but=principal.session_id
         )
+        if ended:
+            await _tell_ended(connection, services, principal, client, sessions=len(ended))
         after = {"ended": len(ended)}
         await log(connection, who(principal), client, "sessions_ended", after=after)
     await services.sessions.ended(ended)
     return len(ended)
+
+
+async def _tell_ended(
+    connection: Connection,
+    services: Services,
+    principal: Principal,
+    client: Client,
+    *,
+    sessions: int = 1,
+    what: str = "",
+) -> None:
+    values = {"sessions": str(sessions), "what": what}
+    await tell(connection, services, principal.user, Kind.SESSION_ENDED, client, **values)
 
 
 async def change_email(

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from domain.notifications import KINDS, Channel, Group, may_choose
 from serve_apps import notifications
 from serve_apps.pages.visit import Refused, Visit
+from serve_apps.paths import read_number
 
 GROUP_WORDS: Final = {
     Group.SECURITY: "Security",
@@ -26,7 +27,7 @@ CHANNEL_WORDS: Final = {
 
 async def show(visit: Visit) -> Response:
     """What the customer was told, newest first."""
-    before = _number(visit.query.get("before", ""))
+    before = read_number(visit.query.get("before", ""))
     unread = visit.query.get("show") == "unread"
     listed = await notifications.listed(visit.services, visit.user, before=before, unread=unread)
     return visit.page("notifications/list.html", listed=listed, unread=unread, before=before)
@@ -35,7 +36,7 @@ async def show(visit: Visit) -> Response:
 async def read(visit: Visit) -> Response:
     """Mark one, or everything up to one, as read."""
     form = await visit.form()
-    until, one = _number(form.get("until", "")), _number(form.get("seq", ""))
+    until, one = read_number(form.get("until", "")), read_number(form.get("seq", ""))
     if until is not None:
         await notifications.mark_all_read(visit.services, visit.user, until)
     elif one is not None:
@@ -73,8 +74,3 @@ async def choose(visit: Visit) -> Response:
     refused = await notifications.choose(visit.services, visit.user, chosen)
     assert refused is None, refused
     return visit.go(f"{visit.home}notifications/preferences", notice="preferences")
-
-
-def _number(text: str) -> int | None:
-    valid = text.isascii() and text.isdigit() and len(text) <= 18
-    return int(text) if valid else None

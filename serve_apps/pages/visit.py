@@ -90,6 +90,12 @@ class Visit:
         return self.principal.user
 
     @property
+    def owner(self) -> Principal:
+        """Whoever asks, with their session; only where a login was required."""
+        assert self.principal is not None
+        return self.principal
+
+    @property
     def home(self) -> str:
         """The address of the customer's home page."""
         return f"/user/{self.user}/"

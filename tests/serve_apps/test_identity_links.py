@@ -258,7 +258,31 @@ async def test_all_other_sessions_are_ended(
         client.headers["authorization"] = f"Bearer {token}"
         refused(await client.get(ann.path), "unauthenticated", 401)
     assert (await ann.http.get(ann.path)).status_code == 200
-    assert "identity.sessions_ended" in await logged(app, ann)
+    assert (await logged(app, ann))[-1:] == ["identity.sessions_ended"]
+    assert (await told(app, ann))[-1:] == ["session_ended"]
+    assert (await ann.http.delete(ann.path + "session/")).json() == {"ended": 0}
+    assert (await told(app, ann)).count("session_ended") == 1, "nothing has ended"
+
+
+async def test_a_session_that_is_ended_is_told_and_written_down(
+    app: Application, client: httpx.AsyncClient, ann: User, bob: User
+) -> None:
+    client.headers["user-agent"] = "Mozilla/5.0 (X11; Linux) Firefox/140.0"
+    token = (await log_in(client, ann.email)).json()["token"]
+    rows = (await ann.http.get(ann.path + "session/")).json()["sessions"]
+    (other,) = [row["id"] for row in rows if not row["current"]]
+    path = f"session/{other}/"
+    assert (await bob.http.delete(bob.path + path)).status_code == 404, "it is not his"
+    assert (await ann.http.delete(ann.path + path)).json() == {"done": True}
+    client.headers["authorization"] = f"Bearer {token}"
+    refused(await client.get(ann.path), "unauthenticated", 401)
+    assert (await ann.http.delete(ann.path + path)).status_code == 404
+    assert (await logged(app, ann)).count("identity.session_ended") == 1
+    assert "identity.session_ended" not in await logged(app, bob)
+    said = await app.services.pool.fetch(
+        "select details ->> 'what' from notifications where kind = 'session_ended'"
+    )
+    assert [row[0] for row in said] == ["Firefox on Linux, an API token"]
 
 
 async def test_old_proofs_are_forgotten(app: Application, ann: User, clock: Clock) -> None:

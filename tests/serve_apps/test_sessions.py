@@ -15,7 +15,6 @@ import redis.asyncio
 from persistence import identity as store
 from persistence import roles
 from persistence.database import Pool
-from serve_apps import sessions as module
 from serve_apps.services import utc_now
 from serve_apps.sessions import Sessions, new_token, token_hash
 
@@ -189,7 +188,7 @@ async def test_an_outage_is_an_error_and_not_a_logout(sessions: Sessions) -> Non
 
 
 async def test_memory_is_bounded(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ENTRIES_MAX", 3)
+    monkeypatch.setattr(Sessions, "entries_max", 3)
     for _ in range(5):
         assert await sessions.find((await start(sessions))[0])
     assert len(sessions._entries) == 3
@@ -215,7 +214,7 @@ async def test_following_begins_again_after_redis_was_away(
     monkeypatch.setattr(followed, "_forget", forgotten.append)
     await followed.open(pool, client)
     for _ in range(300):
-        await client.publish(module.CHANNEL, b"digest")
+        await client.publish(Sessions.channel, b"digest")
         if forgotten:
             break
         await asyncio.sleep(0.01)

@@ -24,6 +24,7 @@ from serve_apps.api.bodies import (
 from serve_apps.api.examples import ACCOUNT, PROFILE, SESSION, TOKEN, USER
 from serve_apps.api.forms import CompleteForm, LoginForm, ProfileForm, SignUpForm
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
+from serve_apps.identity import steps
 
 _SIGN_UP_CODES: Final = (
     IdentityCode.TOO_MANY_ATTEMPTS,
@@ -135,10 +136,10 @@ async def sessions(call: Call) -> Outcome:
 
 async def revoke_session(call: Call) -> Outcome:
     """End one of the user's sessions."""
-    number = call.params["session"]
-    if not (number.isascii() and number.isdigit() and len(number) <= 18):
+    number, client = call.number("session"), identity.client_of(call.request)
+    if number is None:
         return Rejection("not_found")
-    if not await call.services.sessions.revoke(call.user, int(number)):
+    if not await steps.end_session(call.services, call.principal, number, client):
         return Rejection("not_found")
     return Answer(DoneBody())
 

@@ -7,9 +7,11 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from domain.durable import Rejection
-from serve_apps.exchange import keys
-from serve_apps.exchange.keys import MadeKey
+from serve_apps import apikeys
+from serve_apps.exchange.keys import SCOPES, MadeKey
+from serve_apps.identity import client_of
 from serve_apps.pages.visit import Visit
+from serve_apps.paths import read_number
 
 _FIELD_OF: Final = {
     "label_invalid": "label",
@@ -34,10 +36,11 @@ async def show(visit: Visit) -> Response:
 async def make(visit: Visit) -> Response:
     """Make a key; its secret is on this answer and nowhere else."""
     form = await visit.form()
-    scopes = [scope for scope in keys.SCOPES if form.get(scope)]
-    result = await keys.make(
+    scopes = [scope for scope in SCOPES if form.get(scope)]
+    result = await apikeys.make(
         visit.services,
-        visit.user,
+        visit.owner,
+        client_of(visit.request),
         form.get("label", ""),
         scopes,
         form.get("networks", ""),
@@ -54,9 +57,9 @@ async def make(visit: Visit) -> Response:
 async def revoke(visit: Visit) -> Response:
     """End a key, everywhere and at once."""
     form = await visit.form()
-    number = form.get("id", "")
-    if number.isdecimal() and len(number) < 19:
-        await keys.revoke(visit.services, visit.user, int(number))
+    number = read_number(form.get("id", ""))
+    if number is not None:
+        await apikeys.revoke(visit.services, visit.owner, client_of(visit.request), number)
     return visit.go(f"{visit.home}keys/", notice="key-revoked")
 
 
@@ -67,6 +70,6 @@ async def _page(
         "form": form,
         "errors": errors,
         "made": made,
-        "keys": await keys.list_keys(visit.services, visit.user),
+        "keys": await apikeys.list_keys(visit.services, visit.user),
     }
     return visit.page("exchange/keys.html", status, **values)

@@ -16,8 +16,8 @@ from serve_apps.identity import client_of, leaving, steps
 from serve_apps.identity.codes import Enrolment, open_enrolment
 from serve_apps.pages.identity.entry import leave, told
 from serve_apps.pages.visit import Refused, Visit
+from serve_apps.paths import read_number
 from serve_apps.problems import explain, sentence, status_of
-from serve_apps.sessions import Principal
 
 _FIELD_OF: Final[dict[str, str]] = {
     IdentityCode.PASSWORD_WRONG: "password",
@@ -28,11 +28,6 @@ _FIELD_OF: Final[dict[str, str]] = {
     IdentityCode.CODE_INVALID: "code",
 }
 """Beside which field a refusal is shown; what is not here is shown above the form."""
-
-
-def _self(visit: Visit) -> Principal:
-    assert visit.principal is not None
-    return visit.principal
 
 
 def _proof(form: dict[str, str]) -> Proof:
@@ -47,7 +42,7 @@ async def profile(visit: Visit) -> Response:
 async def rename(visit: Visit) -> Response:
     """Change one's name."""
     name = (await visit.form()).get("name", "")
-    result = await identity.rename(visit.services, _self(visit), name)
+    result = await identity.rename(visit.services, visit.owner, name)
     if isinstance(result, Rejection):
         return await _profile_page(visit, status_of(result.code), name, sentence(result.code))
     return visit.go(f"{visit.home}profile", notice="renamed")
@@ -55,12 +50,13 @@ async def rename(visit: Visit) -> Response:
 
 async def revoke(visit: Visit) -> Response:
     """End one of one's sessions."""
-    number = (await visit.form()).get("session", "")
-    if not (number.isascii() and number.isdecimal() and len(number) < 19):
+    number = read_number((await visit.form()).get("session", ""))
+    if number is None:
         raise Refused(422)
-    if int(number) == _self(visit).session_id:
+    if number == visit.owner.session_id:
         return await leave(visit)
-    if not await visit.services.sessions.revoke(visit.user, int(number)):
+    client = client_of(visit.request)
+    if not await steps.end_session(visit.services, visit.owner, number, client):
         raise Refused(404)
     return visit.go(f"{visit.home}profile", notice="revoked")
 
@@ -68,12 +64,12 @@ async def revoke(visit: Visit) -> Response:
 async def revoke_others(visit: Visit) -> Response:
     """End all sessions and tokens but this one."""
     await visit.form()
-    await steps.end_other_sessions(visit.services, _self(visit), client_of(visit.request))
+    await steps.end_other_sessions(visit.services, visit.owner, client_of(visit.request))
     return visit.go(f"{visit.home}profile", notice="others-ended")
 
 
 async def _profile_page(visit: Visit, status: int, name: str, error: str) -> Response:
-    principal = _self(visit)
+    principal = visit.owner
     sessions = await store.sessions_of(visit.services.pool, visit.user, visit.services.now())
     return visit.page(
         "identity/profile.html",
@@ -96,7 +92,7 @@ async def password(visit: Visit) -> Response:
     form = await visit.form()
     ended = await steps.change_password(
         visit.services,
-        _self(visit),
+        visit.owner,
         form.get("password", ""),
         form.get("new_password", ""),
         _proof(form),
@@ -104,7 +100,7 @@ async def password(visit: Visit) -> Response:
     )
     if isinstance(ended, Rejection):
         return _page(visit, "password", ended)
-    fresh = await identity.renew_session(visit.services, _self(visit), client_of(visit.request))
+    fresh = await identity.renew_session(visit.services, visit.owner, client_of(visit.request))
     response = visit.go(f"{visit.home}profile", notice="password-changed")
     visit.services.security.set_session(response, fresh.token)
     return response
@@ -120,7 +116,7 @@ async def email(visit: Visit) -> Response:
     form = await visit.form()
     sent = await steps.change_email(
         visit.services,
-        _self(visit),
+        visit.owner,
         form.get("email", ""),
         form.get("password", ""),
         _proof(form),
@@ -134,7 +130,7 @@ async def email(visit: Visit) -> Response:
 async def verification(visit: Visit) -> Response:
     """Send the link once more that proves one's address."""
     await visit.form()
-    refused = await identity.ask_verification(visit.services, _self(visit))
+    refused = await identity.ask_verification(visit.services, visit.owner)
     if refused is not None:
         return visit.error(429, explain(refused), refused.fields.get("retry_after", ""))
     return visit.go(f"{visit.home}profile", notice="link-sent")
@@ -149,7 +145,7 @@ async def set_up(visit: Visit) -> Response:
     """Begin with a second factor."""
     form = await visit.form()
     made = await steps.set_up(
-        visit.services, _self(visit), form.get("password", ""), client_of(visit.request)
+        visit.services, visit.owner, form.get("password", ""), client_of(visit.request)
     )
     return await _factor_page(visit, made if isinstance(made, Rejection) else None)
 
@@ -158,7 +154,7 @@ async def switch_on(visit: Visit) -> Response:
     """Take it into use."""
     form = await visit.form()
     codes = await steps.switch_on(
-        visit.services, _self(visit), form.get("code", ""), client_of(visit.request)
+        visit.services, visit.owner, form.get("code", ""), client_of(visit.request)
     )
     if isinstance(codes, Rejection):
         return await _factor_page(visit, codes)
@@ -170,7 +166,7 @@ async def switch_off(visit: Visit) -> Response:
     form = await visit.form()
     refused = await steps.switch_off(
         visit.services,
-        _self(visit),
+        visit.owner,
         form.get("password", ""),
         _required(form),
         client_of(visit.request),
@@ -184,7 +180,7 @@ async def renew(visit: Visit) -> Response:
     """New recovery codes."""
     form = await visit.form()
     codes = await steps.renew_recovery_codes(
-        visit.services, _self(visit), _required(form), client_of(visit.request)
+        visit.services, visit.owner, _required(form), client_of(visit.request)
     )
     if isinstance(codes, Rejection):
         return await _factor_page(visit, codes, "renew")
@@ -194,7 +190,7 @@ async def renew(visit: Visit) -> Response:
 async def export(visit: Visit) -> Response:
     """Everything that is held about the person, as a file."""
     await visit.form()
-    file = await leaving.export(visit.services, _self(visit), client_of(visit.request))
+    file = await leaving.export(visit.services, visit.owner, client_of(visit.request))
     return StreamingResponse(
         leaving.pieces(file),
         media_type="application/json",
@@ -215,7 +211,7 @@ async def close(visit: Visit) -> Response:
     form = await visit.form()
     refused = await leaving.close(
         visit.services,
-        _self(visit),
+        visit.owner,
         form.get("password", ""),
         _proof(form),
         client_of(visit.request),
@@ -250,7 +246,7 @@ def _errors(refused: Rejection | None) -> dict[str, str]:
 
 
 async def _factor_page(visit: Visit, refused: Rejection | None = None, asked: str = "") -> Response:
-    principal = _self(visit)
+    principal = visit.owner
     view = await steps.second_factor(visit.services, principal)
     begun: Enrolment | None = None
     if view.pending:

@@ -11,6 +11,7 @@ from serve_apps import mail
 from serve_apps.backoffice import actor_of
 from serve_apps.pages.mail.frames import framed, with_frames
 from serve_apps.pages.visit import Refused, Visit
+from serve_apps.paths import read_number
 from serve_apps.permissions import permits
 
 _CHANNELS = {"": "All", "email": "E-mail", "webhook": "Webhooks"}
@@ -21,7 +22,7 @@ async def show(visit: Visit) -> Response:
     channel = visit.query.get("channel", "")
     if channel not in _CHANNELS:
         raise Refused(400)
-    before = _number(visit.query.get("before", ""))
+    before = read_number(visit.query.get("before", ""))
     rows = await mail.dead_letters(visit.services, before=before, channel=channel)
     return visit.page(
         "mail/dead.html",
@@ -37,7 +38,7 @@ async def show(visit: Visit) -> Response:
 async def resend(visit: Visit) -> Response:
     """Have one sent again."""
     await visit.form()
-    number = _number(visit.request.path_params["message"])
+    number = read_number(visit.request.path_params["message"])
     assert visit.principal is not None
     actor = actor_of(visit.principal, visit.request)
     if number is None or not await mail.resend(visit.services, actor, number):
@@ -76,7 +77,3 @@ def _asked(visit: Visit) -> tuple[Kind, str]:
     if name not in KINDS or language not in mail.choices():
         raise Refused(404)
     return Kind(name), language
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -8,11 +8,10 @@ from starlette.responses import Response
 
 from domain.durable import Rejection
 from domain.notifications import KINDS
-from persistence.audit import Actor
 from serve_apps import webhooks
 from serve_apps.api.webhooks import state_of
-from serve_apps.backoffice import actor_of
 from serve_apps.pages.visit import Refused, Visit
+from serve_apps.paths import read_number
 from serve_apps.problems import sentence
 from serve_apps.webhooks import MadeEndpoint
 
@@ -29,7 +28,7 @@ async def make(visit: Visit) -> Response:
     form = await visit.form()
     kinds = [kind.value for kind in webhooks.OFFERED if form.get(f"kind-{kind.value}")]
     label, url = form.get("label", ""), form.get("url", "")
-    made = await webhooks.add(visit.services, _actor(visit), label, url, kinds)
+    made = await webhooks.add(visit.services, visit.actor, label, url, kinds)
     if isinstance(made, Rejection):
         why = made.fields.get("reason", "")
         text = f"{why}." if why else sentence(made.code)
@@ -45,7 +44,7 @@ async def detail(visit: Visit) -> Response:
 async def change(visit: Visit) -> Response:
     """Rotate, test, switch on again or delete: as the button says."""
     form, number = await visit.form(), _number(visit)
-    services, actor, wanted = visit.services, _actor(visit), form.get("do", "")
+    services, actor, wanted = visit.services, visit.actor, form.get("do", "")
     here = f"{visit.home}webhooks/{number}/"
     if wanted == "rotate":
         made = await webhooks.rotate(services, actor, number)
@@ -98,13 +97,8 @@ async def _detail(visit: Visit, number: int, made: MadeEndpoint | None) -> Respo
     )
 
 
-def _actor(visit: Visit) -> Actor:
-    assert visit.principal is not None
-    return actor_of(visit.principal, visit.request)
-
-
 def _number(visit: Visit) -> int:
-    text = visit.request.path_params["webhook"]
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    number = read_number(visit.request.path_params["webhook"])
+    if number is None:
         raise Refused(404)
-    return int(text)
+    return number

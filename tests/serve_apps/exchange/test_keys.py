@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.vault import Vault
 from persistence import apikeys as store
 from serve_apps.exchange.keys import ApiKey
+from tests.serve_apps.authenticator import logged, told
 from tests.serve_apps.conftest import MakeUser, User
 from tests.serve_apps.exchange.venue import now_ms, sign
 
@@ -61,6 +63,13 @@ async def test_a_key_from_making_to_revoking(carol: User, dave: User) -> None:
     assert (await carol.http.delete(f"{carol.path}api-key/{made['id']}/")).status_code == 200
     assert (await account(carol, made["key"], made["secret"])).json()["code"] == -2015
     assert (await carol.http.delete(f"{carol.path}api-key/{made['id']}/")).status_code == 404
+    app: Any = carol.http._transport.app  # type: ignore[attr-defined]
+    assert await logged(app, carol) == ["identity.api_key_made", "identity.api_key_revoked"]
+    assert (await told(app, carol))[-2:] == ["api_key_made", "api_key_revoked"]
+    assert await logged(app, dave) == []
+    kept = await app.services.pool.fetchval("select string_agg(after, '') from audit_log")
+    assert "bot" in kept
+    assert made["key"] not in kept
 
 
 @pytest.mark.parametrize(
