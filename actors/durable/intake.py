@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import Any
 
 from actors.durable.items import Batch, Confirmed, Incoming, Item, Request
 from actors.durable.memory import Memory
+from actors.durable.quarantine import Quarantine
 from actors.durable.records import Shipment, Verdict
 from domain.durable import Moved, Unavailable
 
@@ -26,11 +28,13 @@ def _resolver(future: asyncio.Future[list[Any]]) -> Callable[[list[Any]], None]:
 
 
 class Intake:
-    """The queue of one partition; ``wake`` is set when something has come."""
+    """The queue of one partition; ``wake`` is set when something has come. Who is in
+    ``quarantine`` is refused."""
 
-    def __init__(self, wake: asyncio.Event) -> None:
+    def __init__(self, wake: asyncio.Event, quarantine: Quarantine) -> None:
         self.items: deque[Item] = deque()
         self._wake = wake
+        self._quarantine = quarantine
         self._waiting: dict[asyncio.Future[list[Any]], None] = {}
 
     def commands(
@@ -43,12 +47,16 @@ class Intake:
         future = self._future()
         batch = Batch(len(commands), _resolver(future))
         machine, owned, items = work.machine, work.slots, self.items
+        quarantine = self._quarantine
         for index, command in enumerate(commands):
             key = machine.key(command)
             slot = work.slot(key)
             if not owned[slot] and slot not in departing:
                 batch.gone.add(slot)
                 batch.answer(index, Moved(slot))
+                continue
+            if quarantine and quarantine.refuses(key, time.monotonic()):
+                batch.answer(index, Unavailable("quarantined"))
                 continue
             identities = machine.identities(command)
             items.append(Request(batch, index, key, slot, command, identities))

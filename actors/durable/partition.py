@@ -23,6 +23,7 @@ from actors.durable.memory import Imbalance
 from actors.durable.moving import Mover
 from actors.durable.options import Options, Projection, Publisher, Statistics
 from actors.durable.post import Deliver, Post
+from actors.durable.quarantine import Quarantine
 from actors.durable.records import Codec, Shipment
 from actors.durable.recovery import load, recover
 from actors.durable.rhythm import Rhythm
@@ -85,7 +86,8 @@ class Partition:
         self.scribe = Scribe(journal, codec, projection)
         self._firing = False
         self._wake = asyncio.Event()
-        self._intake = Intake(self._wake)
+        self._quarantine = Quarantine()
+        self._intake = Intake(self._wake, self._quarantine)
         self._inbox = self._intake.items
         self._ready = asyncio.Event()
         self._commit: asyncio.Task[None] | None = None
@@ -148,29 +150,21 @@ class Partition:
 
     def describe(self) -> dict[str, Any]:
         """The partition's condition, for operators."""
-        totals = self._work.totals(self._turn)
         return {
             "stream": self.journal.stream,
             "state": self.state,
-            "reason": self.reason,
-            "slots": sum(self._work.slots),
+            "reason": self.reason or self._quarantine.describe(time.monotonic()),
             "leaving": len(self._mover.leaving),
             "parked": len(self._mover.parked),
-            "private": self._work.private_keys(),
             "load": round(self._loads.total, 1),
-            "entities": len(self._work.entities),
-            "packed": sum(map(len, self._work.packed.values())),
             "epoch": self.journal.epoch,
             "position": self.scribe.committed_seq,
             "lag": self.scribe.seq - self.scribe.committed_seq,
             "since_checkpoint": self.scribe.committed_seq - self.scribe.checkpoint_seq,
             "queue": len(self._inbox),
             "open": self._turn.size,
-            "in_transit": len(self._work.partition.outbox),
             "checkpoint_age_s": round(time.monotonic() - self._rhythm.begun_at, 1),
-            "books": self._work.books(totals),
-            "entity_sums": totals,
-            "house": {name: dict(sums) for name, sums in self._work.partition.house.items()},
+            **self._work.describe(self._turn),
             **msgspec.to_builtins(self.statistics),
         }
 
@@ -316,8 +310,13 @@ class Partition:
             items = self._mover.park(items)
         known = await self._load(items)
         decide = self._work.decide
-        for item in items:
-            decide(turn, item, known)
+        try:
+            for item in items:
+                decide(turn, item, known)
+        except Exception:
+            if type(item) is Request:
+                self._quarantine.failed(item.key, time.monotonic())
+            raise
         for batch, index, reply in turn.early:
             batch.answer(index, reply)
         turn.early.clear()

@@ -42,6 +42,20 @@ class Workspace(Memory):
         sent = self.partition.outbox.get(item.seq)
         return () if sent is None else (sent.source,)
 
+    def describe(self, turn: Turn) -> dict[str, Any]:
+        """What is in memory, with an open turn, for operators."""
+        totals, partition = self.totals(turn), self.partition
+        return {
+            "slots": sum(self.slots),
+            "private": self.private_keys(),
+            "entities": len(self.entities),
+            "packed": sum(map(len, self.packed.values())),
+            "in_transit": len(partition.outbox),
+            "books": self.books(totals),
+            "entity_sums": totals,
+            "house": {name: dict(sums) for name, sums in partition.house.items()},
+        }
+
     def at_hand(self, items: Iterable[Item]) -> bool:
         """Whether deciding needs nothing of the database.
 

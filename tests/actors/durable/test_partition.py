@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from actors.durable.intake import Interrupted
+from actors.durable.quarantine import FAILURES_MAX, REFUSED_S
 from actors.durable.records import Shipment
 from cluster.simulation.audit import replay, same_memory
 from cluster.simulation.store import Faults
@@ -340,6 +341,46 @@ async def books_that_do_not_balance_stop_the_partition(world: World) -> None:
     assert "do not sum to zero" in partition.describe()["reason"]
     assert world.store.writes == written
     world.start("accounts/0")
+
+
+# -- bugs ---------------------------------------------------------------------------------
+
+
+@scenario
+async def whoever_the_rules_fail_for_is_refused_and_others_go_on(world: World) -> None:
+    alice, bob = world.customers(2, "accounts/0")
+    await world.open(alice, bob)
+    partition = world.partitions["accounts/0"]
+    failed, right = 0, False
+
+    class Broken(AccountsMachine):
+        def decide(self, state: Any, command: Any, now: int) -> Any:
+            nonlocal failed
+            if type(command) is cmd.ReadCustomer and command.customer == alice and not right:
+                failed += 1
+                raise KeyError("a bug")
+            return super().decide(state, command, now)
+
+    partition._machine = partition._work.machine = Broken(world.machine.policy)
+    for _ in range(5):
+        (answer,) = await ask(world, cmd.ReadCustomer(alice))
+        assert type(answer) is Unavailable
+        await settle()
+    assert failed == FAILURES_MAX
+    assert answer == Unavailable("quarantined")
+    (receipt,) = await ask(world, world.transfer(usd(bob), usd(alice), 1_000))
+    assert type(receipt) is cmd.Receipt
+    assert partition.describe()["reason"] == f"refuses commands of {alice}: decisions failed"
+    await asyncio.sleep(REFUSED_S)
+    await ask(world, cmd.ReadCustomer(alice))
+    assert failed == FAILURES_MAX + 1
+    right = True
+    await asyncio.sleep(REFUSED_S + 10)
+    assert await ask(world, cmd.ReadCustomer(alice)) == [Unavailable("quarantined")]
+    await asyncio.sleep(REFUSED_S)
+    (view,) = await ask(world, cmd.ReadCustomer(alice))
+    assert view.accounts[0].posted == 101_000
+    assert not partition.describe()["reason"]
 
 
 @pytest.mark.parametrize("told", scenario, ids=lambda told: told.__name__)
