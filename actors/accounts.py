@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from actors.durable.actor import ActorConfig, DurableActor
-from actors.durable.client import DurableClient
+from actors.durable.client import Caller
 from actors.durable.hosts import Recipe
 from actors.durable.options import Options, Projection, Publisher
 from actors.durable.records import Codec
@@ -19,7 +18,6 @@ from domain.accounts.machine import AccountsMachine
 from domain.accounts.policy import Policy
 from domain.accounts.state import Customer
 from persistence.accounts import AccountsProjection
-from persistence.database import Pool, open_pool
 
 KIND: Final = "accounts"
 
@@ -60,37 +58,15 @@ class AccountActor(DurableActor):
         return publish
 
 
-class AccountsClient:
+class AccountsClient(Caller[Command, Reply]):
     """Carries out commands on accounts; a reply is durable."""
-
-    def __init__(self, pool: Pool, client: DurableClient) -> None:
-        self._pool = pool
-        self._client = client
 
     @classmethod
     async def connect(cls, database_url: str, *, name: str) -> AccountsClient:
-        """A client inside any process that is connected to Ray; ``name`` shows in Postgres."""
-        pool = await open_pool(database_url, name=name, size_max=2)
-        machine = AccountsMachine(Policy({}, {}))
-        client = DurableClient(pool, KIND, machine, accounts_codec())
-        await client.open()
-        return cls(pool, client)
-
-    async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
-        """Carry out one command. ``Unavailable`` when the outcome stays unknown that long."""
-        reply: Reply = await self._client.call(command, timeout_s=timeout_s)
-        return reply
-
-    async def call_many(
-        self, commands: Sequence[Command], *, timeout_s: float = 30.0
-    ) -> list[Reply]:
-        """Carry out many; replies in the same order, those of one customer done in order."""
-        return await self._client.call_many(commands, timeout_s=timeout_s)
-
-    async def close(self) -> None:
-        """Give links and connections back."""
-        await self._client.close()
-        await self._pool.close()
+        """A client inside any process that can reach the partitions; ``name`` shows in Postgres."""
+        return await cls.connected(
+            database_url, name, KIND, AccountsMachine(Policy({}, {})), accounts_codec()
+        )
 
 
 def accounts_recipe(

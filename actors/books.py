@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from actors.durable.actor import ActorConfig, DurableActor
-from actors.durable.client import DurableClient
+from actors.durable.client import Caller
 from actors.durable.hosts import Recipe
 from actors.durable.options import Options, Projection, Publisher
 from actors.durable.records import Codec
@@ -18,7 +17,6 @@ from domain.trading.commands import Command, Message, Outcome, Reply
 from domain.trading.events import Event
 from domain.trading.machine import BooksMachine
 from domain.trading.orderbook import OrderBook, OrderBookState
-from persistence.database import Pool, open_pool
 from persistence.trading.projection import BooksProjection
 
 KIND: Final = BOOKS
@@ -77,36 +75,13 @@ class OrderBookActor(DurableActor):
         return self._market.publish
 
 
-class BooksClient:
+class BooksClient(Caller[Command, Reply]):
     """Asks books, and lists and halts instruments; a reply is durable."""
-
-    def __init__(self, pool: Pool, client: DurableClient) -> None:
-        self._pool = pool
-        self._client = client
 
     @classmethod
     async def connect(cls, database_url: str, *, name: str) -> BooksClient:
-        """A client inside any process that can reach the partitions."""
-        pool = await open_pool(database_url, name=name, size_max=2)
-        client = DurableClient(pool, KIND, BooksMachine(), BooksCodec())
-        await client.open()
-        return cls(pool, client)
-
-    async def call(self, command: Command, *, timeout_s: float = 10.0) -> Reply:
-        """Carry out one command. ``Unavailable`` when the outcome stays unknown that long."""
-        reply: Reply = await self._client.call(command, timeout_s=timeout_s)
-        return reply
-
-    async def call_many(
-        self, commands: Sequence[Command], *, timeout_s: float = 30.0
-    ) -> list[Reply]:
-        """Carry out many; replies in the same order."""
-        return await self._client.call_many(commands, timeout_s=timeout_s)
-
-    async def close(self) -> None:
-        """Give links and connections back."""
-        await self._client.close()
-        await self._pool.close()
+        """A client inside any process that can reach the partitions; ``name`` shows in Postgres."""
+        return await cls.connected(database_url, name, KIND, BooksMachine(), BooksCodec())
 
 
 def books_recipe(

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from actors.durable.channel import CALL, Channel
 from actors.durable.link import RequestLink
 from actors.durable.records import Codec
 from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMap, channel_to
 from domain.durable import Machine, Moved, Unavailable
-from persistence.database import OUTAGES, Pool
+from persistence.database import OUTAGES, Pool, open_pool
+
+C = TypeVar("C")
+R = TypeVar("R")
+Self = TypeVar("Self", bound="Caller[Any, Any]")
 
 _AGAIN = frozenset({Unavailable, Moved})
 _RETRY_FIRST_S = 0.02
@@ -124,3 +128,40 @@ class DurableClient:
 
             link = self._links[stream] = RequestLink(deliver, self._codec)
         return link
+
+
+class Caller(Generic[C, R]):
+    """A client of one kind of entities with connections of its own; a reply is durable."""
+
+    def __init__(self, pool: Pool, client: DurableClient) -> None:
+        self._pool = pool
+        self._client = client
+
+    @classmethod
+    async def connected(
+        cls: type[Self],
+        database_url: str,
+        name: str,
+        kind: str,
+        machine: Machine[Any],
+        codec: Codec[Any, Any],
+    ) -> Self:
+        """A client inside any process that can reach the partitions; ``name`` shows in Postgres."""
+        pool = await open_pool(database_url, name=name, size_max=2)
+        client = DurableClient(pool, kind, machine, codec)
+        await client.open()
+        return cls(pool, client)
+
+    async def call(self, command: C, *, timeout_s: float = 10.0) -> R:
+        """Carry out one command. ``Unavailable`` when the outcome stays unknown that long."""
+        reply: R = await self._client.call(command, timeout_s=timeout_s)
+        return reply
+
+    async def call_many(self, commands: Sequence[C], *, timeout_s: float = 30.0) -> list[R]:
+        """Carry out many; replies in the same order, those of one entity done in order."""
+        return await self._client.call_many(commands, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Give links and connections back."""
+        await self._client.close()
+        await self._pool.close()
