@@ -38,8 +38,8 @@ PLATFORM: Final = Actor(None, "kontor up", "platform")
 LOOK_EVERY_S: Final = 0.5
 START_S: Final = 120.0
 ARRIVE_S: Final = 20.0
-IDLE_S: Final = 80.0
-"""As long as an idle connection can live in an older HAProxy: its 75 s, and a little more."""
+IDLE_MORE_S: Final = 5.0
+"""So much longer than it should may an idle connection live in an older HAProxy."""
 WINDOW_S: Final = 60.0
 ENOUGH_REQUESTS: Final = 50
 """So many requests in the window are needed before a rate of errors means something."""
@@ -80,6 +80,7 @@ class CanaryKeeper:
     def __init__(self, settings: Settings, config: AppConfig) -> None:
         self._settings = settings
         self._config = config
+        self._idle_s = settings.keep_alive_seconds + IDLE_MORE_S
         self._rate = ErrorRate()
         self._of = 0
         self._share = Share(0, "none")
@@ -192,7 +193,7 @@ class CanaryKeeper:
         """Have so many replicas of the canary that are ready; none gets a request by that."""
         runs = bool(await asyncio.to_thread(ingress.condition, CANARY))
         share = self._share_of(release, release.weight if runs else 0)
-        await front.tell_all(share)
+        await self._tell(share)
         await releases.note(self._pool, release, "its replicas start")
         recipe = recipe_of(
             release.id, release.path, release.settings, self._settings, self._config, canary.CANARY
@@ -239,8 +240,11 @@ class CanaryKeeper:
         """Have the share that is wished for, on nodes that have come meanwhile, too."""
         share = self._share_of(release, weight)
         if share != self._share or time.monotonic() - self._told_at > _VERIFY_EVERY_S:
-            await front.tell_all(share)
+            await self._tell(share)
             self._share, self._told_at = share, time.monotonic()
+
+    async def _tell(self, share: Share) -> list[Told]:
+        return await front.tell_all(share, self._idle_s)
 
     async def _arrive(self, share: Share, servers: int = 0) -> list[Told]:
         """Tell all nodes, and again until each has known it for a second, whatever reloads."""
@@ -248,7 +252,7 @@ class CanaryKeeper:
         since: float | None = None
         self._share = share
         while True:
-            told = await front.tell_all(share)
+            told = await self._tell(share)
             right = all(one.share == share for one in told) and len(told[0].servers) >= servers
             now = time.monotonic()
             since = None if not right else since or now
@@ -260,9 +264,9 @@ class CanaryKeeper:
 
     async def _until_older_are_gone(self) -> None:
         """Wait for what older HAProxy processes may still send by the share of before."""
-        deadline = time.monotonic() + IDLE_S
+        deadline = time.monotonic() + self._idle_s
         while time.monotonic() < deadline:
-            if not any(one.older for one in await front.tell_all(self._share)):
+            if not any(one.older for one in await self._tell(self._share)):
                 return
             await asyncio.sleep(0.5)
 

@@ -11,7 +11,8 @@ import csv
 import io
 import os
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,7 @@ _ANSWER_S: Final = 30.0
 
 class Told(NamedTuple):
     """One HAProxy: the share that it knows, the canary's servers that are up, and how many of its
-    older processes still have connections.
+    older processes may still get requests.
     """
 
     share: Share | None
@@ -32,8 +33,8 @@ class Told(NamedTuple):
     older: int
 
 
-def tell(share: Share, node: str) -> Told:
-    """Tell this node's HAProxy; runs on that node."""
+def tell(share: Share, node: str, idle_s: float) -> Told:
+    """Tell this node's HAProxy, whose idle connections live so long; runs on that node."""
     from ray.serve._private import constants
 
     config = _per_node(constants.RAY_SERVE_HAPROXY_CONFIG_FILE_LOC, node)
@@ -50,10 +51,10 @@ def tell(share: Share, node: str) -> Told:
         servers = _servers(_ask(admin, "show stat"))
     except OSError:
         return Told(None, (), 0)
-    return Told(known, servers, max(0, _processes(config) - 1))
+    return Told(known, servers, older(config, idle_s))
 
 
-async def tell_all(share: Share) -> list[Told]:
+async def tell_all(share: Share, idle_s: float) -> list[Told]:
     """Tell HAProxy on all nodes; this one's answer comes first. Raises ``RayError``."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -65,10 +66,10 @@ async def tell_all(share: Share) -> list[Told]:
     waiting = [
         remote.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(share, node)
+        ).remote(share, node, idle_s)
         for node in others
     ]
-    here = await asyncio.to_thread(tell, share, own)
+    here = await asyncio.to_thread(tell, share, own, idle_s)
     async with asyncio.timeout(_ANSWER_S):
         return [here, *await asyncio.gather(*waiting)]
 
@@ -98,14 +99,25 @@ def _servers(statistics: str) -> tuple[str, ...]:
     )
 
 
-def _processes(config: Path) -> int:
-    """How many processes of HAProxy there are for one configuration."""
-    found = 0
+def older(config: Path, idle_s: float) -> int:
+    """How many processes of HAProxy that a reload has replaced may still get requests.
+
+    Such a one closes each connection with its next answer, and idle ones when their time is up. So
+    what it has left after that are websockets and requests that are being answered.
+    """
+    starts = sorted(_starts(config))
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return sum(now - replaced < idle_s for replaced in starts[1:])
+
+
+def _starts(config: Path) -> Iterator[float]:
+    """When each process of HAProxy for one configuration was started, in seconds since boot."""
+    ticks_per_second = os.sysconf("SC_CLK_TCK")
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if os.fsencode(config) in (entry / "cmdline").read_bytes().split(b"\0"):
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    yield int(fields[19]) / ticks_per_second  # proc(5): starttime
             except OSError:
                 continue
-            found += os.fsencode(config) in words
-    return found

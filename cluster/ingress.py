@@ -14,7 +14,7 @@ from cluster.split import CANARY, PREFIX, STABLE
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from cluster.release import Recipe
     from serve_apps.services import AppConfig
@@ -56,6 +56,40 @@ class Unwatched:
         await self._app(scope, receive, send)
 
 
+class Readiness:
+    """Has ``/readyz`` say that the replica drains as soon as Serve lets it go.
+
+    Serve says so on its own health check, by which HAProxy takes the replica out. The application
+    hears of it only when the last request has been answered.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/readyz":
+            status, said = await self._health(scope, receive)
+            if status != 200:
+                body = b'{"status":"%s"}' % said.strip(b'"').lower()
+                headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+                await send({"type": "http.response.start", "status": 503, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+                return
+        await self._app(scope, receive, send)
+
+    async def _health(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        """Status and body of Serve's own health check."""
+        status, body = 0, b""
+
+        async def keep(message: Message) -> None:
+            nonlocal status, body
+            status = message.get("status", status)
+            body += message.get("body", b"")
+
+        await self._app({**scope, "path": "/-/healthz"}, receive, keep)
+        return status, body
+
+
 class Beside:
     """Lets the canary answer as if it were the only one.
 
@@ -90,7 +124,7 @@ def middlewares() -> list[Middleware]:
     from starlette.middleware import Middleware
 
     beside = [Middleware(Beside)] if os.environ.get(BESIDE_VARIABLE) else []
-    return [*beside, Middleware(Unwatched)]
+    return [*beside, Middleware(Readiness), Middleware(Unwatched)]  # the first is the innermost
 
 
 def _builder(config: AppConfig) -> Callable[[], Any]:
@@ -122,7 +156,7 @@ def settled(application: Any) -> Any:
     return application
 
 
-def prepare(*, host: str, port: int, every_node: bool) -> None:
+def prepare(*, host: str, port: int, keep_alive_s: int, every_node: bool) -> None:
     """Start Serve itself: its controller, and HAProxy on the nodes."""
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
@@ -130,7 +164,7 @@ def prepare(*, host: str, port: int, every_node: bool) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location=ProxyLocation.EveryNode if every_node else ProxyLocation.HeadOnly,
-        http_options=HTTPOptions(host=host, port=port, keep_alive_timeout_s=75),
+        http_options=HTTPOptions(host=host, port=port, keep_alive_timeout_s=keep_alive_s),
         logging_config=_LOGGING,
     )
 

@@ -265,6 +265,7 @@ class Platform:
         ingress.prepare(
             host=self.settings.host,
             port=self.settings.port,
+            keep_alive_s=self.settings.keep_alive_seconds,
             every_node=self.settings.ray_address is not None,
         )
 

@@ -112,6 +112,7 @@ class Settings(BaseSettings):
     webhook_private_addresses: bool | None = None
     forwarded_hops: int = Field(default=0, ge=0, le=8)
     cors_origins: list[Origin] = Field(default_factory=list)
+    keep_alive_seconds: int = Field(default=75, ge=1, le=3_600)
     body_seconds: float = Field(default=20.0, gt=0)
     answer_seconds: float = Field(default=45.0, gt=0)
     limits: Limits = Field(default_factory=Limits)

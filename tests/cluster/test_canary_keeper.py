@@ -78,8 +78,9 @@ class Stage:
         self._tell("end")
         self.canary, self.replicas = "", 0
 
-    async def tell_all(self, share: Share) -> list[Told]:
+    async def tell_all(self, share: Share, idle_s: float) -> list[Told]:
         """Tell HAProxy."""
+        assert idle_s == 80
         self._tell(f"{share.weight} %")
         self.older = max(0, self.older - 1)
         return [Told(share, (self._address,) * self.replicas, self.older)]

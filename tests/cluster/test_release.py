@@ -148,8 +148,9 @@ async def test_the_canary_answers_at_the_paths_of_the_stable_version(
         scope["root_path"] = "/-/canary"
         await Itself(application)(scope, receive, send)
 
-    assert len(middlewares()) == 1
+    alone = len(middlewares())
     monkeypatch.setenv(BESIDE_VARIABLE, "1")
+    assert len(middlewares()) == alone + 1
     app: Any = serve
     for middleware in middlewares():
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
