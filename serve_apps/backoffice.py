@@ -44,6 +44,7 @@ from persistence.audit import Actor, Filter, Row
 from persistence.backoffice import CustomerRow
 from persistence.database import Connection, Pool
 from serve_apps.accounts import command_id, fingerprint, refuse
+from serve_apps.auditing import carry_out
 from serve_apps.directory import Directory
 from serve_apps.gateway.front import request_id
 from serve_apps.identity import client_of
@@ -395,15 +396,11 @@ async def _carry_out(
     after: Mapping[str, Any],
     command: Command,
 ) -> Reply:
-    """Write down what is asked, ask it, and write down when it was not done."""
-    await audit.record(services.pool, actor.did(action, subject, before, after))
-    reply = await services.accounts.call(command)
-    if isinstance(reply, Rejection):
-        entry = actor.did(f"{action}.refused", subject, {}, {"code": reply.code})
-        await audit.record(services.pool, entry)
-    elif isinstance(reply, Unavailable):
-        await audit.record(services.pool, actor.did(f"{action}.unknown", subject))
-    return reply
+    """Ask it of a customer's entity, written down."""
+    return await carry_out(
+        services.pool, actor, action, subject, before, after,
+        lambda: services.accounts.call(command),
+    )  # fmt: skip
 
 
 def _bad_reason(reason: str) -> Rejection | None:

@@ -1,31 +1,19 @@
-"""What an operator does to customers' accounts from the command line: look, freeze, set limits.
-
-Commands go to the running platform like anybody else's; they are durable when they return.
-"""
+"""What an operator does to customers' accounts from the command line: look, freeze, set limits."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from cluster.cli.main import Json, settings, show
+from cluster.cli.desk import Desk, at_desk
+from cluster.cli.main import Json, show
 from cluster.cli.permissions import As, actor_for
-from cluster.errors import Exit, StartError
 from domain.accounts.commands import AccountView, CustomerView, ReadCustomer
 from domain.accounts.numbers import parse_account, parse_customer
-from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import Permission
 from domain.money import CURRENCIES, format_amount
 from persistence import audit
-from persistence.database import OUTAGES, DatabaseUnavailable, Pool, open_pool
-
-if TYPE_CHECKING:
-    from actors.accounts import AccountsClient
-    from serve_apps.directory import Directory
 
 app = typer.Typer(help="Look at customers' accounts, freeze them, set limits.")
 
@@ -33,54 +21,6 @@ Account = Annotated[str, typer.Argument(help="Account number, 14 digits.")]
 Customer = Annotated[str, typer.Argument(help="Customer number, 10 digits.")]
 Reason = Annotated[str, typer.Option(help="Why; it is in the audit log.")]
 NO_REASON: Final = "No reason was given"
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What the back office's use cases need, opened for one command."""
-
-    pool: Pool
-    accounts: AccountsClient
-    directory: Directory
-
-
-def _at_desk(work: Callable[[Desk], Awaitable[Any]]) -> Any:
-    """Ask something of the running platform; a refusal is one line and an exit code."""
-    from actors.accounts import AccountsClient
-    from cluster.datafolder import DataFolder
-    from cluster.servers import embedded_postgres
-    from serve_apps.directory import Directory
-
-    chosen = settings()
-    url = (
-        embedded_postgres(DataFolder(chosen.data_dir)).url()
-        if chosen.database_url is None
-        else chosen.database_url.get_secret_value()
-    )
-
-    async def ask() -> Any:
-        pool = await open_pool(url, name="kontor accounts", size_max=2)
-        try:
-            client = await AccountsClient.connect(url, name="kontor accounts")
-            directory = Directory()
-            directory.open(pool)
-            try:
-                return await work(Desk(pool, client, directory))
-            finally:
-                await client.close()
-        finally:
-            await pool.close()
-
-    try:
-        reply = asyncio.run(ask())
-    except (DatabaseUnavailable, LookupError, *OUTAGES) as error:
-        raise StartError(f"The platform cannot be reached: {error}", Exit.NOT_RUNNING) from None
-    if isinstance(reply, Unavailable):
-        raise StartError("The platform does not answer: is it up?", Exit.NOT_RUNNING)
-    if isinstance(reply, Rejection):
-        fields = ", ".join(f"{name} {value}" for name, value in reply.fields.items())
-        raise typer.BadParameter(f"{reply.code}: {fields}" if fields else reply.code)
-    return reply
 
 
 def _account(text: str) -> int:
@@ -150,7 +90,7 @@ def show_customer(customer: Customer, as_email: As = None, as_json: Json = False
         await audit.record(desk.pool, actor.did("customers.look", f"customer:{number}"))
         return await desk.accounts.call(ReadCustomer(number))
 
-    _tell(_at_desk(work), as_json)
+    _tell(at_desk(work), as_json)
 
 
 def _freeze(account: str, reason: str, as_email: str | None, as_json: bool, frozen: bool) -> None:
@@ -162,7 +102,7 @@ def _freeze(account: str, reason: str, as_email: str | None, as_json: bool, froz
         actor = await actor_for(desk.pool, Permission.ACCOUNTS_FREEZE, as_email)
         return await backoffice.freeze(desk, actor, str(number), reason, frozen=frozen)
 
-    changed = _at_desk(work)
+    changed = at_desk(work)
     assert isinstance(changed, AccountView)
     if as_json:
         show({"id": str(number), "status": changed.status.name.lower()})
@@ -205,4 +145,4 @@ def limit(
         actor = await actor_for(desk.pool, Permission.LIMITS_SET, as_email)
         return await backoffice.set_limit(desk, actor, str(number), currency, amount)
 
-    _tell(_at_desk(work), as_json)
+    _tell(at_desk(work), as_json)

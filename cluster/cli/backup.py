@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import asyncpg
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
 from cluster.cli.main import Json, settings, show
+from cluster.cli.permissions import console
 from cluster.errors import Exit, StartError
+from persistence import audit
+from persistence.database import open_pool
 
 if TYPE_CHECKING:
     from cluster.backup import Follower, Source, Tell
@@ -59,6 +64,7 @@ def backup(
     place = BackupFolder(folder)
     chosen = settings()
     with _source(chosen, must_run=follow or release) as source:
+        asyncio.run(_note(source.url, folder, "release" if release else "make"))
         if release:
             work.release(source)
             _say("Commits wait for nobody.", as_json)
@@ -138,6 +144,17 @@ def _show_restored(done: Any) -> None:
         show_report(console, done.report)
     console.print(f"Restored into {done.data_dir}", soft_wrap=True)
     console.print("The secret is not in a backup: forms that are open become invalid.")
+
+
+async def _note(url: str, folder: Path, what: str) -> None:
+    """Write down that all that there is about everybody is copied, and where to."""
+    pool = await open_pool(url, name="kontor backup", size_max=1)
+    try:
+        with suppress(asyncpg.UndefinedTableError):  # no schema yet, so nothing about anybody
+            done = console().did(f"platform.backup.{what}", str(folder.resolve()))
+            await audit.record(pool, done)
+    finally:
+        await pool.close()
 
 
 @contextmanager

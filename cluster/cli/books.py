@@ -15,6 +15,7 @@ from rich.table import Table
 
 from actors.durable.memory import Imbalance
 from cluster import books
+from cluster.cli.permissions import noted
 from cluster.errors import Exit, StartError
 from cluster.rebuild import Rebuilt, rebuild
 from cluster.servers import database
@@ -64,7 +65,8 @@ async def prove(pool: Pool) -> books.Report:
 async def made_anew(pool: Pool) -> list[Rebuilt]:
     """Snapshots and checkpoints from the journals; what stands against it is one line."""
     try:
-        return await rebuild(pool)
+        async with noted(pool, "platform.rebuild", "snapshots"):
+            return await rebuild(pool)
     except (Corrupt, Imbalance, Diverged) as error:
         raise StartError(str(error), Exit.PROOF_FAILED) from None
     except Fenced:

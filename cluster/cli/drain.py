@@ -17,6 +17,7 @@ from cluster import addresses, nodes, runtime
 from cluster.cli import moves
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import NoWait
+from cluster.cli.permissions import noted
 from cluster.datafolder import DataFolder
 from cluster.errors import Exit, StartError
 from cluster.nodes import CannotDrain
@@ -40,7 +41,8 @@ def drain(
     again = f"kontor drain {node}"
 
     async def work(pool: Pool) -> NodeRow:
-        found = await nodes.drain(pool, node)
+        async with noted(pool, "platform.drain", f"node:{node}", leaves=not keep and not no_wait):
+            found = await nodes.drain(pool, node)
         return found if no_wait else await _follow(pool, found, again, quiet=as_json)
 
     row = _carry_out(work, again)
@@ -62,7 +64,8 @@ def undrain(node: Node, as_json: Json = False) -> None:
     """Let a node have partitions again, unless Ray was told that it leaves."""
 
     async def work(pool: Pool) -> NodeRow:
-        return await nodes.undrain(pool, node)
+        async with noted(pool, "platform.undrain", f"node:{node}"):
+            return await nodes.undrain(pool, node)
 
     row = _carry_out(work, f"kontor undrain {node}")
     if as_json:

@@ -6,6 +6,8 @@ import msgspec
 import typer
 
 from cluster.cli.main import Json, settings, show
+from cluster.cli.permissions import noted
+from persistence.database import Pool
 from persistence.following import Position
 from persistence.trading.projector import CURSOR, start_over
 
@@ -38,5 +40,10 @@ def rebuild(as_json: Json = False) -> None:
     from cluster.cli.books import ask
 
     chosen = settings()
-    ask(chosen, start_over)
+
+    async def work(pool: Pool) -> None:
+        async with noted(pool, "platform.rebuild", "history"):
+            await start_over(pool)
+
+    ask(chosen, work)
     _show(ask(chosen, CURSOR.positions), as_json)

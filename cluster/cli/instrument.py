@@ -1,78 +1,34 @@
-"""``kontor instrument``: what is listed, and administrators' work on it while the platform runs.
-
-Commands go to the running platform like anybody else's; they are durable when they return.
-"""
+"""``kontor instrument``: what is listed, and administrators' work on it while the platform runs."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
+from cluster.cli.desk import Desk, at_desk
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
-from cluster.errors import Exit, StartError
-from domain.durable import Rejection, Unavailable
+from cluster.cli.permissions import As, actor_for
+from domain.identity.permissions import Permission
 from domain.trading.commands import InstrumentReply
 from domain.trading.rules import Rules
-from persistence.database import OUTAGES, DatabaseUnavailable, Pool
+from persistence.database import Pool
 from persistence.trading import catalogue
 from persistence.trading.catalogue import LISTED, Instrument
-
-if TYPE_CHECKING:
-    from serve_apps.listing import Accounts, Books
 
 app = typer.Typer(help="List instruments, halt, resume and delist them, and see what is listed.")
 
 Symbol = Annotated[str, typer.Argument(help="Base and quote, such as BTCUSD.")]
 Reason = Annotated[str, typer.Option(help="Why; everybody is told.")]
 Result = TypeVar("Result")
-Work = Callable[["Books", "Accounts"], Awaitable[Any]]
 
 
-def _carry_out(work: Work) -> InstrumentReply:
-    """Have the running platform do something; a refusal is one line and an exit code."""
-    from actors.accounts import AccountsClient
-    from actors.books import BooksClient
-    from cluster.datafolder import DataFolder
-    from cluster.servers import embedded_postgres
-
-    chosen = settings()
-    url = (
-        embedded_postgres(DataFolder(chosen.data_dir)).url()
-        if chosen.database_url is None
-        else chosen.database_url.get_secret_value()
-    )
-
-    async def run() -> Any:
-        accounts = await AccountsClient.connect(url, name="kontor instrument")
-        try:
-            books = await BooksClient.connect(url, name="kontor instrument")
-            try:
-                return await work(books, accounts)
-            finally:
-                await books.close()
-        finally:
-            await accounts.close()
-
-    try:
-        reply = asyncio.run(run())
-    except (DatabaseUnavailable, LookupError, *OUTAGES) as error:
-        raise StartError(f"The platform cannot be reached: {error}", Exit.NOT_RUNNING) from None
-    if isinstance(reply, Unavailable):
-        raise StartError("The platform does not answer: is it up?", Exit.NOT_RUNNING)
-    if isinstance(reply, Rejection):
-        fields = ", ".join(f"{name} {value}" for name, value in reply.fields.items())
-        refuse(f"{reply.code}: {fields}" if fields else str(reply.code))
+def _tell(reply: Any, as_json: bool) -> None:
     assert isinstance(reply, InstrumentReply)
-    return reply
-
-
-def _tell(reply: InstrumentReply, as_json: bool) -> None:
     status = reply.status.name.lower()
     if as_json:
         show({"symbol": reply.symbol, "status": status})
@@ -96,11 +52,12 @@ def list_instrument(
     taker: Annotated[str, typer.Option(help="Fee of takers in per cent.")] = "0.1",
     issued: Annotated[str, typer.Option(help="How much of the base to bring into being.")] = "",
     issuer: Annotated[str, typer.Option(help="Customer number of whom it is issued to.")] = "",
+    as_email: As = None,
     as_json: Json = False,
 ) -> None:
     """List an instrument; with --issued and --issuer its shares come into being, once."""
-    from serve_apps.listing import Listing, listing_id
-    from serve_apps.listing import list_instrument as carry_out
+    from serve_apps.instruments import Listing, enlist
+    from serve_apps.listing import listing_id
 
     listing = Listing(
         base=base, quote=quote, type=kind, name=name, tick=tick, lot=lot, description=description,
@@ -109,34 +66,44 @@ def list_instrument(
     )  # fmt: skip
     # The same listing again goes on where it was cut short.
     number = listing_id("command line", *msgspec.structs.astuple(listing))
-    _tell(_carry_out(lambda books, accounts: carry_out(books, accounts, listing, number)), as_json)
+
+    async def work(desk: Desk) -> Any:
+        actor = await actor_for(desk.pool, Permission.MARKET_ADMINISTER, as_email)
+        return await enlist(desk, actor, listing, number)
+
+    _tell(at_desk(work), as_json)
 
 
-def _change(symbol: str, change: str, as_json: bool, reason: str = "") -> None:
-    from serve_apps.listing import change_status
+def _change(symbol: str, what: str, as_email: str | None, as_json: bool, reason: str = "") -> None:
+    from serve_apps.instruments import change
 
-    def work(books: Books, accounts: Accounts) -> Awaitable[Any]:
-        return change_status(books, symbol.upper(), change, os.urandom(16), reason=reason)
+    async def work(desk: Desk) -> Any:
+        actor = await actor_for(desk.pool, Permission.MARKET_ADMINISTER, as_email)
+        return await change(desk, actor, symbol.upper(), what, os.urandom(16), reason=reason)
 
-    _tell(_carry_out(work), as_json)
+    _tell(at_desk(work), as_json)
 
 
 @app.command()
-def halt(symbol: Symbol, reason: Reason = "Halted", as_json: Json = False) -> None:
+def halt(
+    symbol: Symbol, reason: Reason = "Halted", as_email: As = None, as_json: Json = False
+) -> None:
     """Stop trading: orders stay and can be cancelled, no new ones are taken."""
-    _change(symbol, "halt", as_json, reason)
+    _change(symbol, "halt", as_email, as_json, reason)
 
 
 @app.command()
-def resume(symbol: Symbol, as_json: Json = False) -> None:
+def resume(symbol: Symbol, as_email: As = None, as_json: Json = False) -> None:
     """Trade again after a halt, or end an auction before its time."""
-    _change(symbol, "resume", as_json)
+    _change(symbol, "resume", as_email, as_json)
 
 
 @app.command()
-def delist(symbol: Symbol, reason: Reason = "Delisted", as_json: Json = False) -> None:
+def delist(
+    symbol: Symbol, reason: Reason = "Delisted", as_email: As = None, as_json: Json = False
+) -> None:
     """Cancel all orders and close the book for good."""
-    _change(symbol, "delist", as_json, reason)
+    _change(symbol, "delist", as_email, as_json, reason)
 
 
 def _ask(question: Callable[[Pool], Awaitable[Result]]) -> Result:

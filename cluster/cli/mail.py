@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from datetime import UTC, datetime
 from typing import Annotated, cast
 
@@ -12,9 +11,9 @@ import typer
 
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
+from cluster.cli.permissions import console
 from cluster.settings import Settings
 from persistence import deliveries
-from persistence.audit import Actor
 from persistence.database import Connection, Pool
 from persistence.deliveries import Dead
 
@@ -56,11 +55,9 @@ def resend(number: Number, as_json: Json = False) -> None:
     from cluster.cli.books import ask
     from serve_apps.mail import resend_on
 
-    actor = Actor(None, f"{getpass.getuser()} on the command line", "console")
-
     async def work(pool: Pool) -> bool:
         async with pool.acquire() as proxy, proxy.transaction():
-            return await resend_on(cast(Connection, proxy), actor, number)
+            return await resend_on(cast(Connection, proxy), console(), number)
 
     if not ask(settings(), work):
         refuse(f"No message {number} was given up.")

@@ -7,7 +7,8 @@ then it is that person who acts, with what their roles permit, and the audit log
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import Annotated, Any, Final
 
@@ -15,9 +16,9 @@ import typer
 
 from cluster.errors import Exit, StartError
 from domain.identity.permissions import CONSOLE, CUSTOMER, Permission, granted
-from persistence import identity, roles
+from persistence import audit, identity, roles
 from persistence.audit import Actor
-from persistence.database import Pool
+from persistence.database import OUTAGES, Pool
 
 As = Annotated[
     str | None,
@@ -110,13 +111,33 @@ def _require(permission: Permission | None, held: frozenset[str], who: str) -> N
 
 async def actor_for(pool: Pool, permission: Permission, as_email: str | None) -> Actor:
     """Who acts, for the audit log; refused where the person may not."""
-    console = f"{getpass.getuser()} on the command line"
     if as_email is None:
         _require(permission, frozenset({CONSOLE}), "The command line")
-        return Actor(None, console, "console")
+        return console()
     row = await identity.user_by_email(pool, as_email)
     if row is None:
         raise StartError(f"Nobody has signed up as {as_email}.", Exit.PERMISSION)
     held = {role.role for role in await roles.held(pool, row.id)}
     _require(permission, frozenset({CUSTOMER, *held}), row.email)
-    return Actor(row.id, f"{row.email}, by {console}", "console")
+    return Actor(row.id, f"{row.email}, by {console().by}", "console")
+
+
+def console() -> Actor:
+    """Whoever is at the command line, for the audit log."""
+    return Actor(None, f"{getpass.getuser()} on the command line", "console")
+
+
+@asynccontextmanager
+async def noted(pool: Pool, action: str, subject: str, **after: Any) -> AsyncIterator[None]:
+    """Write down what the console is about to do, and that it was refused when it was."""
+    actor = console()
+    await audit.record(pool, actor.did(action, subject, after=after))
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        with suppress(*OUTAGES):
+            await audit.record(
+                pool, actor.did(f"{action}.refused", subject, after={"reason": reason})
+            )
+        raise

@@ -10,6 +10,7 @@ import typer
 from cluster.cli import moves
 from cluster.cli.main import Json, show
 from cluster.cli.moves import Kind, Moves, NoWait
+from cluster.cli.permissions import noted
 from persistence import placement
 from persistence.database import Pool
 
@@ -24,7 +25,8 @@ def pin(kind: Kind, entity: Key, no_wait: NoWait = False, as_json: Json = False)
 
     async def work(pool: Pool) -> tuple[str, Moves]:
         await moves.must_exist(pool, kind, key)
-        stream = await placement.pin(pool, kind, key)
+        async with noted(pool, "platform.pin", f"{kind}:{key}"):
+            stream = await placement.pin(pool, kind, key)
         title = f"{key} to {stream}"
         return stream, await moves.wait(pool, kind, title, no_wait=no_wait, as_json=as_json)
 
@@ -38,7 +40,8 @@ def unpin(kind: Kind, entity: Key, no_wait: NoWait = False, as_json: Json = Fals
     key = moves.key_of(kind, entity)
 
     async def work(pool: Pool) -> tuple[str, Moves]:
-        stream = await placement.unpin(pool, kind, key)
+        async with noted(pool, "platform.unpin", f"{kind}:{key}"):
+            stream = await placement.unpin(pool, kind, key)
         title = f"{key} to {stream}"
         return stream, await moves.wait(pool, kind, title, no_wait=no_wait, as_json=as_json)
 

@@ -14,6 +14,7 @@ from actors.operations import Operations, Overview
 from cluster.cli import moves
 from cluster.cli.main import Json, show
 from cluster.cli.moves import Kind, Moves, NoWait
+from cluster.cli.permissions import noted
 from cluster.errors import Exit, StartError
 from persistence import placement
 from persistence.database import Pool
@@ -47,7 +48,9 @@ def rebalance(
         advice = await advise(pool, kind)
         if not apply or not advice.suggestion.targets:
             return advice, None
-        await placement.retarget(pool, kind, advice.suggestion.targets)
+        targets = advice.suggestion.targets
+        async with noted(pool, "platform.rebalance", kind, slots=len(targets)):
+            await placement.retarget(pool, kind, targets)
         title = f"{kind}: by load"
         return advice, await moves.wait(pool, kind, title, no_wait=no_wait, as_json=as_json)
 

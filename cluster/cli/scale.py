@@ -15,6 +15,7 @@ from actors.operations import Operations, Overview, SlotRun
 from cluster.cli import moves
 from cluster.cli.main import Json, show
 from cluster.cli.moves import Kind, Moves, NoWait
+from cluster.cli.permissions import noted
 from persistence.database import Pool
 
 _MIB = 1024 * 1024
@@ -30,7 +31,8 @@ def scale(kind: Kind, count: Count, no_wait: NoWait = False, as_json: Json = Fal
     again = f"kontor scale {kind} {count}"
 
     async def work(pool: Pool) -> tuple[Plan, Moves]:
-        plan = await wish(pool, kind, count)
+        async with noted(pool, "platform.scale", kind, partitions=count):
+            plan = await wish(pool, kind, count)
         title = f"{kind}: {count} partition{'s' if count > 1 else ''}"
         return plan, await moves.wait(pool, kind, title, no_wait=no_wait, as_json=as_json)
 

@@ -16,11 +16,13 @@ from domain.trading.commands import InstrumentReply
 from domain.trading.rules import BookCode, InstrumentType
 from persistence.trading.catalogue import LISTED, CursorInvalid, Instrument
 from persistence.trading.queries import Ticker, tickers
+from serve_apps import instruments
 from serve_apps.accounts import command_id, microseconds, refuse
 from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
+from serve_apps.backoffice import actor_of
 from serve_apps.exchange.numbers import asset_text, shortest, step_text
-from serve_apps.listing import Listing, change_status, list_instrument
+from serve_apps.listing import Listing
 
 LIMIT_MAX: Final = 200
 _TYPES: Final = tuple(str(kind) for kind in InstrumentType)
@@ -195,9 +197,8 @@ async def listed(call: Call) -> Outcome:
     """List an instrument."""
     services = call.services
     number = command_id(call.user, "instrument", call.key)
-    return await _changed(
-        call, await list_instrument(services.books, services.accounts, call.body, number), 201
-    )
+    actor = actor_of(call.principal, call.request)
+    return await _changed(call, await instruments.enlist(services, actor, call.body, number), 201)
 
 
 async def halted(call: Call) -> Outcome:
@@ -233,8 +234,14 @@ async def _status(
 ) -> Outcome:
     symbol = call.params["symbol"]
     number = command_id(call.user, f"instrument/{symbol}/{change}", call.key)
-    reply = await change_status(
-        call.services.books, symbol, change, number, reason=reason, until=until
+    reply = await instruments.change(
+        call.services,
+        actor_of(call.principal, call.request),
+        symbol,
+        change,
+        number,
+        reason=reason,
+        until=until,
     )
     return await _changed(call, reply)
 

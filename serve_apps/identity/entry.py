@@ -36,7 +36,8 @@ from persistence import identity as store
 from persistence.notifications import notify
 from serve_apps.identity.codes import check_code
 from serve_apps.identity.links import send_verification
-from serve_apps.identity.telling import Client, Who, tell, transaction
+from serve_apps.identity.telling import Client, Who, tell, transaction, who
+from serve_apps.identity.telling import log as note
 from serve_apps.security import Busy
 from serve_apps.services import Services
 from serve_apps.sessions import TOKEN_PREFIX, Principal, new_token, token_hash
@@ -221,13 +222,21 @@ async def logout(services: Services, principal: Principal) -> None:
     await services.sessions.revoke(principal.user, principal.session_id)
 
 
-async def rename(services: Services, principal: Principal, name: str) -> str | Rejection:
+async def rename(
+    services: Services, principal: Principal, name: str, client: Client
+) -> str | Rejection:
     """Give the user another name; answers it as stored."""
     checked = check_name(name)
     if checked is None:
         return Rejection(IdentityCode.NAME_INVALID, {"field": "name"})
-    await store.rename_user(services.pool, principal.user, checked)
-    await services.sessions.changed(principal.user)
+    if checked != principal.name:
+        async with transaction(services) as connection:
+            await store.rename_user(connection, principal.user, checked)
+            names = {"name": principal.name}, {"name": checked}
+            await note(
+                connection, who(principal), client, "renamed", before=names[0], after=names[1]
+            )
+        await services.sessions.changed(principal.user)
     return checked
 
 

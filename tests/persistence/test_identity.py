@@ -106,7 +106,9 @@ async def test_only_the_owner_revokes_and_only_once(pool: Pool) -> None:
     await add(pool)
     number = await store.add_session(pool, session(b"1" * 32))
     assert await store.revoke_session(pool, USER + 1, number, NOW) is None
-    assert await store.revoke_session(pool, USER, number, NOW) == b"1" * 32
+    ended = await store.revoke_session(pool, USER, number, NOW)
+    assert ended is not None
+    assert ended.token_hash == b"1" * 32
     assert await store.revoke_session(pool, USER, number, NOW) is None
     assert await store.live_sessions(pool, [b"1" * 32], NOW) == []
     assert await store.sessions_of(pool, USER, NOW) == []

@@ -105,7 +105,7 @@ async def profile(call: Call) -> Outcome:
 async def change_profile(call: Call) -> Outcome:
     """Give the user another name."""
     form: ProfileForm = call.body
-    name = await identity.rename(call.services, call.principal, form.name)
+    name = await identity.rename(call.services, call.principal, form.name, _client(call))
     if isinstance(name, Rejection):
         return name
     return Answer(UserBody(str(call.user), call.principal.email, name))

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from domain.durable import Rejection, Unavailable
 from domain.trading.commands import InstrumentReply
 from persistence.trading.catalogue import Instrument
+from serve_apps import instruments
 from serve_apps.accounts import command_id
-from serve_apps.listing import Listing, Outcome, change_status, list_instrument
+from serve_apps.listing import Listing, Outcome
 from serve_apps.pages.exchange import figures, market
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.problems import sentence, status_of
@@ -58,9 +59,8 @@ async def add(visit: Visit) -> Response:
     if needed:
         raise Refused(400)
     key = form.get("key", "")[:64] or secrets.token_hex(16)
-    services = visit.services
     number = command_id(visit.user, "instrument", key)
-    result = await list_instrument(services.books, services.accounts, Listing(**fields), number)
+    result = await instruments.enlist(visit.services, visit.actor, Listing(**fields), number)
     if isinstance(result, InstrumentReply):
         return visit.go(PLACE, notice="listed")
     return await _refused(visit, result, form)
@@ -80,8 +80,14 @@ async def change(visit: Visit) -> Response:
         if not minutes.isdecimal() or not 0 < int(minutes[:6]) <= AUCTION_MINUTES_MAX:
             return await _page(visit, _USUAL, {}, "An auction lasts 1 to 1,440 minutes.", 422)
         until = datetime.now(UTC) + timedelta(minutes=int(minutes))
-    result = await change_status(
-        visit.services.books, symbol, what, number, reason=form.get("reason", ""), until=until
+    result = await instruments.change(
+        visit.services,
+        visit.actor,
+        symbol,
+        what,
+        number,
+        reason=form.get("reason", ""),
+        until=until,
     )
     if isinstance(result, InstrumentReply):
         return visit.go(PLACE, notice="instrument-changed")

@@ -42,7 +42,7 @@ async def profile(visit: Visit) -> Response:
 async def rename(visit: Visit) -> Response:
     """Change one's name."""
     name = (await visit.form()).get("name", "")
-    result = await identity.rename(visit.services, visit.owner, name)
+    result = await identity.rename(visit.services, visit.owner, name, client_of(visit.request))
     if isinstance(result, Rejection):
         return await _profile_page(visit, status_of(result.code), name, sentence(result.code))
     return visit.go(f"{visit.home}profile", notice="renamed")
