@@ -2,7 +2,9 @@
 
 Orders are limit orders about a fixed middle, each of which meets about one other: what is
 measured is hold, match and settlement, with both journals. An answer is sent when the match is
-durable. The peer runs afterwards on the same Postgres with the same durability (``plain_orders``).
+durable. Latencies are measured first, then rates, the highest last: what they leave behind for the
+projector takes minutes to work off. The peer runs at the end on the same Postgres with the same
+durability (``plain_orders``).
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from benchmarks.payments import Target
 from benchmarks.processors import per_item, processor_seconds
 from benchmarks.traders import Market
 from domain.accounts.trading import TradeReply
-from persistence.database import Pool, open_pool
+from persistence.database import open_pool
 
 Progress = Callable[[str], None]
+Measure = Callable[[str, Awaitable[Result]], Awaitable[None]]
 
 _FED_PER_SECOND = 50
 
@@ -121,20 +124,10 @@ async def _run(target: Target, options: Options, progress: Progress) -> dict[str
         market = Market(options.traders, options.books)
         progress(f"{options.traders} traders, {options.books} instruments")
         await market.create(pool, clients.accounts, clients.books)
-        seconds = options.seconds
-        progress(f"batches of {options.batch} in the cluster, one book")
-        await measure(
-            "cluster_batches",
-            _in_cluster(
-                clients, market, seconds=seconds, callers=options.connections, size=options.batch
-            ),
-        )
-        progress(f"single orders in the cluster, {options.in_flight} in flight")
-        await measure(
-            "cluster_single",
-            _in_cluster(clients, market, seconds=seconds, callers=options.in_flight, size=1),
-        )
-        await _over_websocket(target, options, market, pool, measure, results, progress)
+        place = over_websocket.Place(target.url, await market.keys(pool, target.secret))
+        await _latencies(place, options, market, measure, results, progress)
+        await _singles(place, options, clients, market, measure, progress)
+        await _batches(place, options, clients, market, measure, progress)
         if options.peers:
             progress("a database transaction an order")
             results["plain_sql"] = await plain_orders.measure(
@@ -142,7 +135,7 @@ async def _run(target: Target, options: Options, progress: Progress) -> dict[str
                 target.postgres_binaries,
                 traders=options.traders,
                 connections=16,
-                seconds=seconds,
+                seconds=options.seconds,
             )
     finally:
         await clients.accounts.close()
@@ -156,42 +149,20 @@ async def _run(target: Target, options: Options, progress: Progress) -> dict[str
     }
 
 
-async def _over_websocket(
-    target: Target,
+async def _latencies(
+    place: over_websocket.Place,
     options: Options,
     market: Market,
-    pool: Pool,
-    measure: Callable[[str, Awaitable[Result]], Awaitable[None]],
+    measure: Measure,
     results: dict[str, Any],
     progress: Progress,
 ) -> None:
-    place = over_websocket.Place(target.url, await market.keys(pool, target.secret))
-    seconds, connections = options.seconds, options.connections
-    for books in (1, 2, 4):
-        if books > options.books:
-            break
-        progress(f"batches of {options.batch} over websockets, {books} books")
-        await measure(
-            f"batches_{books}" if books > 1 else "batches",
-            over_websocket.batches(
-                place,
-                market,
-                seconds=seconds,
-                connections=connections,
-                size=options.batch,
-                books=books,
-            ),
-        )
-    progress(f"single orders over websockets, {options.pipelined} in flight")
-    depth = options.pipelined // connections
+    """How long one waits while there is room: before all that leaves the projector a backlog."""
+    seconds, per_second = options.seconds, options.paced_per_second
+    progress(f"{per_second} orders a second over websockets")
+    await over_websocket.paced(place, market, seconds=min(2.0, seconds), per_second=per_second)
     await measure(
-        "single",
-        over_websocket.single(place, market, seconds=seconds, connections=connections, depth=depth),
-    )
-    progress(f"{options.paced_per_second} orders a second over websockets")
-    await measure(
-        "paced",
-        over_websocket.paced(place, market, seconds=seconds, per_second=options.paced_per_second),
+        "paced", over_websocket.paced(place, market, seconds=seconds, per_second=per_second)
     )
     if options.subscribers:
         progress(f"market data to {options.subscribers} subscribers")
@@ -203,10 +174,58 @@ async def _over_websocket(
             per_second=_FED_PER_SECOND,
             progress=progress,
         )
+
+
+async def _singles(
+    place: over_websocket.Place,
+    options: Options,
+    clients: Clients,
+    market: Market,
+    measure: Measure,
+    progress: Progress,
+) -> None:
+    seconds, connections = options.seconds, options.connections
     progress("single orders over REST")
     await measure(
         "rest", over_websocket.rest(place, market, seconds=seconds, connections=options.in_flight)
     )
+    progress(f"single orders in the cluster, {options.in_flight} in flight")
+    await measure(
+        "cluster_single",
+        _in_cluster(clients, market, seconds=seconds, callers=options.in_flight, size=1),
+    )
+    progress(f"single orders over websockets, {options.pipelined} in flight")
+    depth = options.pipelined // connections
+    await measure(
+        "single",
+        over_websocket.single(place, market, seconds=seconds, connections=connections, depth=depth),
+    )
+
+
+async def _batches(
+    place: over_websocket.Place,
+    options: Options,
+    clients: Clients,
+    market: Market,
+    measure: Measure,
+    progress: Progress,
+) -> None:
+    seconds, connections, size = options.seconds, options.connections, options.batch
+    progress(f"batches of {size} in the cluster, one book")
+    await measure(
+        "cluster_batches",
+        _in_cluster(clients, market, seconds=seconds, callers=connections, size=size),
+    )
+    for books in (1, 2, 4):
+        if books > options.books:
+            break
+        progress(f"batches of {size} over websockets, {books} books")
+        await measure(
+            f"batches_{books}" if books > 1 else "batches",
+            over_websocket.batches(
+                place, market, seconds=seconds, connections=connections, size=size, books=books
+            ),
+        )
 
 
 def run(target: Target, options: Options, progress: Progress = lambda step: None) -> dict[str, Any]:
