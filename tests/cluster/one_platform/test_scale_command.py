@@ -161,14 +161,20 @@ def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
             busy[slot] = payer
         if len(busy) == 4:
             break
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     found: dict[str, Any] = {"moves": []}
-    # The demo's bot trades as well, and may be the busiest at first.
-    while not {row["slot"] for row in found["moves"]} & set(busy) and time.monotonic() < deadline:
+
+    def suggested(*words: str) -> dict[str, Any]:
+        # What counts is the load of the last seconds, which the command's own start may outlast.
         for _ in range(25):
             for payer in busy.values():
                 payer.http.get(f"/api/user/{payer.number}/")
-        found = command(platform, "rebalance", "accounts")
+        answer: dict[str, Any] = command(platform, "rebalance", "accounts", *words)
+        return answer
+
+    # The demo's bot trades as well, and may be the busiest at first.
+    while not {row["slot"] for row in found["moves"]} & set(busy) and time.monotonic() < deadline:
+        found = suggested()
     assert found["applied"] is None
     assert found["before"] > found["after"] >= 1.0
     moving = {row["slot"] for row in found["moves"]}
@@ -177,7 +183,9 @@ def test_a_rebalance_is_suggested_and_carried_out(platform: Running) -> None:
     ways = {slot_way(row) for row in found["moves"] if row["slot"] in busy}
     assert ways == {("accounts/0", "accounts/1")}
     assert shares(platform) == {"accounts/0": 2048, "accounts/1": 2048}, "nothing has changed"
-    applied = command(platform, "rebalance", "accounts", "--apply")
+    applied = suggested("--apply")
+    while applied["applied"] is None and time.monotonic() < deadline:
+        applied = suggested("--apply")
     assert applied["applied"]["done"]
     forth = sum(slot_way(row) == ("accounts/0", "accounts/1") for row in applied["moves"])
     back = len(applied["moves"]) - forth

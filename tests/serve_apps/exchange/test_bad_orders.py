@@ -14,6 +14,7 @@ from tests.serve_apps.exchange.venue import (
     Refusal,
     Trader,
     Venue,
+    eventually,
     now_ms,
     open_venue,
     read,
@@ -26,14 +27,19 @@ GOOD = {
 }  # fmt: skip
 
 
+async def depth(trader: Trader) -> tuple[Any, Any]:
+    """Bids and asks as everybody sees them."""
+    book = read(await trader.venue.http.get("/api/v3/depth", params={"symbol": SYMBOL}))
+    return book["bids"], book["asks"]
+
+
 async def state(trader: Trader) -> Any:
     """Everything that a bad order could have changed."""
-    book = read(await trader.venue.http.get("/api/v3/depth", params={"symbol": SYMBOL}))
     return (
         await trader.balances(),
         await trader.send("GET", "openOrders", symbol=SYMBOL),
         await trader.send("GET", "allOrders", symbol=SYMBOL),
-        (book["bids"], book["asks"]),
+        await depth(trader),
     )
 
 
@@ -41,6 +47,12 @@ async def state(trader: Trader) -> Any:
 async def before(ann: Trader) -> AsyncIterator[Any]:
     """How things are with an order in the book; what is tested leaves them so."""
     await ann.place("BUY", "40000.00", "0.5", newClientOrderId="resting")
+
+    async def shown() -> bool:
+        # What everybody sees follows the answer, a moment later.
+        return bool((await depth(ann))[0])
+
+    await eventually(shown)
     found = await state(ann)
     yield found
     assert await state(ann) == found
