@@ -15,8 +15,9 @@ from domain.identity.permissions import Permission
 from persistence import releases
 from persistence.releases import Refused, Release, Side
 from serve_apps.api.bodies import moment_text
-from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.backoffice import actor_of
+from serve_apps.api.operations import for_operators
+from serve_apps.api.routing import Answer, Call, Outcome
+from serve_apps.staff import actor_of
 
 
 class SideBody(msgspec.Struct):
@@ -159,35 +160,18 @@ _EXAMPLE: Final[dict[str, Any]] = {
 }
 
 OPERATIONS: Final = (
-    Operation(
-        name="canary",
-        method="GET",
-        path="/api/operations/canary/",
-        handler=show,
-        summary="The canary beside the stable version",
-        tag="Operations",
-        access="user",
-        permission=Permission.OPERATIONS_SEE,
-        answer=CanaryBody,
-        answer_example=_EXAMPLE,
+    for_operators(
+        "canary", "canary/", show, "The canary beside the stable version",
+        answer=CanaryBody, answer_example=_EXAMPLE,
     ),
-    Operation(
-        name="canary_steer",
-        method="POST",
-        path="/api/operations/canary/",
-        handler=steer,
-        summary="Weigh, promote or roll back the canary",
+    for_operators(
+        "canary_steer", "canary/", steer, "Weigh, promote or roll back the canary",
+        method="POST", permission=Permission.CANARY_RUN,
         description=(
             "The platform carries it out within seconds; asking again while it does changes"
             " nothing. A canary is started with `kontor canary start`."
         ),
-        tag="Operations",
-        access="user",
-        permission=Permission.CANARY_RUN,
-        body=SteerBody,
-        body_example={"action": "weight", "weight": 25},
-        answer=CanaryBody,
-        answer_example=_EXAMPLE,
-        codes=("canary_not_possible",),
+        body=SteerBody, body_example={"action": "weight", "weight": 25},
+        answer=CanaryBody, answer_example=_EXAMPLE, codes=("canary_not_possible",),
     ),
-)
+)  # fmt: skip

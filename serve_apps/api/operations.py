@@ -273,29 +273,32 @@ _OVERVIEW_EXAMPLE: Final[dict[str, Any]] = {
     ],
 }
 
+
+def for_operators(name: str, path: str, handler: Any, summary: str, **more: Any) -> Operation:
+    """An operation on the platform as it runs: shown to whoever may see that, unless ``more`` says.
+
+    ``path`` is below ``/api/operations/``.
+    """
+    usual = {"method": "GET", "permission": Permission.OPERATIONS_SEE}
+    return Operation(
+        name=name,
+        path=f"/api/operations/{path}",
+        handler=handler,
+        summary=summary,
+        tag="Operations",
+        access="user",
+        **{**usual, **more},
+    )
+
+
 OPERATIONS: Final = (
-    Operation(
-        name="operations",
-        method="GET",
-        path="/api/operations/",
-        handler=overview,
-        summary="Partitions, books and nodes",
+    for_operators(
+        "operations", "", overview, "Partitions, books and nodes",
         description="Sums in `books` are what the partitions themselves say at this moment.",
-        tag="Operations",
-        access="user",
-        permission=Permission.OPERATIONS_SEE,
-        answer=OperationsBody,
-        answer_example=_OVERVIEW_EXAMPLE,
+        answer=OperationsBody, answer_example=_OVERVIEW_EXAMPLE,
     ),
-    Operation(
-        name="operations_slots",
-        method="GET",
-        path="/api/operations/slot/",
-        handler=slots,
-        summary="The slot maps",
-        tag="Operations",
-        access="user",
-        permission=Permission.OPERATIONS_SEE,
+    for_operators(
+        "operations_slots", "slot/", slots, "The slot maps",
         answer=SlotsBody,
         answer_example={
             "slots": [
@@ -309,15 +312,8 @@ OPERATIONS: Final = (
             ]
         },
     ),
-    Operation(
-        name="operations_incidents",
-        method="GET",
-        path="/api/operations/incident/",
-        handler=incidents,
-        summary="What the supervisor found and did",
-        tag="Operations",
-        access="user",
-        permission=Permission.OPERATIONS_SEE,
+    for_operators(
+        "operations_incidents", "incident/", incidents, "What the supervisor found and did",
         answer=IncidentsBody,
         answer_example={
             "incidents": [
@@ -331,4 +327,4 @@ OPERATIONS: Final = (
             ]
         },
     ),
-)
+)  # fmt: skip
