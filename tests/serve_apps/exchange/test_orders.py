@@ -111,8 +111,11 @@ async def test_other_types(ann: Trader, ben: Trader) -> None:
     empty = await ann.send("POST", "order", symbol=SYMBOL, side="BUY", type="MARKET", quantity="1")
     assert (empty["status"], empty["executedQty"]) == ("EXPIRED", "0.00000000")
     await ben.place("SELL", "50000", "1", icebergQty="0.1")
-    depth = (await ben.raw("GET", "depth", f"symbol={SYMBOL}")).json()
-    assert depth["asks"] == [["50000.00000000", "0.10000000"]]
+
+    async def asks() -> Any:
+        return (await ben.raw("GET", "depth", f"symbol={SYMBOL}")).json()["asks"]
+
+    assert await eventually(asks) == [["50000.00000000", "0.10000000"]]
     spent = await ann.send(
         "POST", "order", symbol=SYMBOL, side="BUY", type="MARKET", quoteOrderQty="1000.005"
     )

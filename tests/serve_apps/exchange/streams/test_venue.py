@@ -57,6 +57,12 @@ class Stream:
                     self.events.append(json.loads(await self.socket.recv()))
         return self.events
 
+    async def until(self, update: int, timeout_s: float = 30.0) -> None:
+        """Go on until changes of a book up to this one have come, beside others."""
+        async with asyncio.timeout(timeout_s):
+            while not any(event["u"] >= update for event in self.events[-1:]):
+                self.events.append(json.loads(await self.socket.recv()))
+
 
 @contextlib.asynccontextmanager
 async def stream(venue: Venue, path: str) -> AsyncIterator[Stream]:
@@ -121,6 +127,7 @@ async def test_a_book_made_of_the_stream_equals_rest(
         await asyncio.gather(trade(ann, "BUY"), trade(ben, "SELL"))
         await public.drain()
         last = await depth(venue)
+        await public.until(last["lastUpdateId"])
         for snapshot in snapshots:
             rebuilt = Rebuilt()
             rebuilt.start(snapshot["lastUpdateId"], snapshot["bids"], snapshot["asks"])
@@ -145,6 +152,7 @@ async def test_a_lost_connection_to_redis_is_no_gap(
             await ann.place("BUY", f"100.{cents:02d}", "1")
         await public.drain(1.5)
         last = await depth(venue)
+        await public.until(last["lastUpdateId"])
         rebuilt = Rebuilt()
         rebuilt.update = public.events[0]["U"] - 1
         for event in public.events:
