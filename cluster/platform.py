@@ -439,6 +439,7 @@ def app_config(
         public_url=settings.url,
         secure_cookies=settings.cookies_are_secure,
         dev_mode=settings.development,
+        staff_factor=not settings.development,
         static_dir=str(Path(assets.STATIC)),
         access_log=str(data.logs / "access.log"),
         dashboard_url=dashboard_url,

@@ -10,14 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Protocol, cast
 
 import msgspec
-from starlette.requests import HTTPConnection
 
-from domain.accounts.adjustment import AdjustmentReply, DecideAdjustment, ProposeAdjustment
 from domain.accounts.codes import Code
 from domain.accounts.commands import (
     AccountReply,
@@ -34,22 +32,21 @@ from domain.accounts.commands import (
 from domain.accounts.guards import bad_text
 from domain.accounts.numbers import customer_of, parse_account, parse_customer
 from domain.durable import Rejection, Unavailable
-from domain.identity.permissions import RoleCode
+from domain.identity.permissions import GIVEN, RoleCode
 from domain.identity.rules import check_email
 from domain.money import CURRENCIES, AmountError, format_amount, parse_amount
 from persistence import audit, backoffice, roles
 from persistence import identity as users
-from persistence.accounts import AdjustmentRow, adjustment, adjustments
+from persistence.accounts import AdjustmentRow, adjustments
 from persistence.audit import Actor, Filter, Row
 from persistence.backoffice import CustomerRow
 from persistence.database import Connection, Pool
-from serve_apps.accounts import command_id, fingerprint, refuse
+from serve_apps.accounts import refuse
 from serve_apps.auditing import carry_out
+from serve_apps.confirmation import Intent
 from serve_apps.directory import Directory
-from serve_apps.gateway.front import request_id
-from serve_apps.identity import client_of
-from serve_apps.services import Accounts
-from serve_apps.sessions import Principal
+from serve_apps.services import Accounts, Services
+from serve_apps.staff import Staff, confirmed
 
 ADJUSTMENTS_SHOWN: Final = 100
 AUDIT_PARAMETERS: Final = ("q", "action", "subject", "actor", "from_date", "to_date", "before")
@@ -58,7 +55,7 @@ EXPORT_CHUNK: Final = 500
 EXPORT_MAX: Final = 20_000
 """Rows of the audit log in a file over HTTP; the command line exports all."""
 
-_SIGNS: Final = ("+", "-", "\u2212")
+Change = Callable[[Connection, Actor, int, str], Awaitable[Rejection | None]]
 
 
 class Office(Protocol):
@@ -83,19 +80,6 @@ class Customer(msgspec.Struct, frozen=True):
     row: CustomerRow
     view: CustomerView | None
     adjustments: list[AdjustmentRow]
-
-
-def actor_of(principal: Principal, request: HTTPConnection) -> Actor:
-    """Whoever makes a request, as the audit log names them."""
-    client = client_of(request)
-    return Actor(
-        principal.user,
-        principal.email,
-        client.origin,
-        client.ip,
-        principal.session_id,
-        request_id() or client.request,
-    )
 
 
 # -- looking --------------------------------------------------------------------------------
@@ -186,128 +170,45 @@ async def set_limit(
     return after if isinstance(after, CustomerView) else _refused(after)
 
 
-# -- adjustments ----------------------------------------------------------------------------
-
-
-async def propose(
-    services: Office, actor: Actor, number: str, amount: str, reason: str, key: str | None
-) -> AdjustmentRow | Rejection | Unavailable:
-    """Be the maker of an adjustment. ``amount`` is decimal, with a minus to take."""
-    assert actor.user is not None
-    account = parse_account(number)
-    reason = reason.strip()
-    currency = None
-    if account is not None:
-        await services.directory.learn([account])
-        currency = services.directory.known(account)
-    if account is None or currency is None:
-        return refuse(Code.UNKNOWN_SOURCE_ACCOUNT, account=number[:40])
-    amount = amount.strip()
-    sign = -1 if amount.startswith(("-", "\u2212")) else 1
-    try:
-        minor = sign * parse_amount(amount[1:] if amount[:1] in _SIGNS else amount, currency)
-    except AmountError as error:
-        return refuse(error.code, field="amount")
-    identity = command_id(actor.user, "adjustment", key)
-    refused = bad_text(reason)
-    if refused is not None:
-        return refused
-    told = fingerprint(account, minor, reason)
-    reply = await _carry_out(
-        services,
-        actor,
-        "adjustments.propose",
-        f"adjustment:{identity.hex()}",
-        {},
-        {
-            "account": str(account),
-            "amount": format_amount(minor, currency),
-            "currency": currency,
-            "reason": reason,
-        },
-        ProposeAdjustment(identity, told, account, minor, reason, actor.user),
-    )
-    return await _adjusted(services, reply)
-
-
-async def decide(
-    services: Office,
-    actor: Actor,
-    number: str,
-    digest: str,
-    note: str,
-    key: str | None,
-    *,
-    approve: bool,
-) -> AdjustmentRow | Rejection | Unavailable:
-    """Be the checker of an adjustment: ``digest`` is of what was seen."""
-    assert actor.user is not None
-    row = await adjustment_of(services, number)
-    if row is None:
-        return Rejection(Code.ADJUSTMENT_UNKNOWN)
-    try:
-        seen = bytes.fromhex(digest)
-    except ValueError:
-        return Rejection(Code.ADJUSTMENT_CHANGED)
-    verb = "approve" if approve else "refuse"
-    note = note.strip()
-    refused = bad_text(note)
-    if refused is not None:
-        return refused
-    identity = command_id(actor.user, f"adjustment/{row.id.hex()}/{verb}", key)
-    told = fingerprint(seen.hex(), note)
-    reply = await _carry_out(
-        services,
-        actor,
-        f"adjustments.{verb}",
-        f"adjustment:{row.id.hex()}",
-        {"status": row.status.name.lower()},
-        {
-            "account": str(row.account),
-            "amount": format_amount(row.amount, row.currency),
-            "currency": row.currency,
-            "maker": str(row.maker),
-            "seen": seen.hex(),
-            "note": note,
-        },
-        DecideAdjustment(identity, told, row.customer, row.id, seen, actor.user, approve, note),
-    )
-    return await _adjusted(services, reply)
-
-
-async def adjustment_of(services: Office, number: str) -> AdjustmentRow | None:
-    """An adjustment by its number in hex."""
-    try:
-        identity = bytes.fromhex(number)
-    except ValueError:
-        return None
-    return await adjustment(services.pool, identity) if len(identity) == 16 else None
-
-
-async def _adjusted(services: Office, reply: Reply) -> AdjustmentRow | Rejection | Unavailable:
-    if not isinstance(reply, AdjustmentReply):
-        return _refused(reply)
-    row = await adjustment(services.pool, reply.id)
-    assert row is not None  # written in the turn that has just been answered
-    return row
-
-
 # -- roles ----------------------------------------------------------------------------------
 
 
-async def change_role(
-    services: Office, actor: Actor, whom: str, role: str, *, giving: bool
-) -> int | Rejection:
-    """Give a role to somebody (by address or number) or take it; answers whose it is."""
+async def give_role(services: Services, staff: Staff, whom: str, role: str) -> int | Rejection:
+    """Give a role to somebody (by address or number); answers whose it is now.
+
+    Confirmed like what moves money: whoever gives roles could make themselves a checker.
+    """
+    user = await _somebody(services, whom)
+    if user is None:
+        return Rejection(RoleCode.USER_UNKNOWN)
+    if role not in GIVEN:
+        return Rejection(RoleCode.ROLE_UNKNOWN, {"role": role[:40]})
+    intent = Intent("role_given", {"user": str(user), "role": role})
+    refused = await confirmed(services, staff, intent)
+    return refused or await _change_role(services, staff.actor, user, role, roles.give)
+
+
+async def take_role(services: Office, actor: Actor, whom: str, role: str) -> int | Rejection:
+    """Take a role from somebody; answers whose it was."""
+    user = await _somebody(services, whom)
+    if user is None:
+        return Rejection(RoleCode.USER_UNKNOWN)
+    return await _change_role(services, actor, user, role, roles.take)
+
+
+async def _somebody(services: Office, whom: str) -> int | None:
     user = parse_customer(whom.strip())
     if user is None:
         email = check_email(whom)
         found = None if email is None else await users.user_by_email(services.pool, email)
-        if found is None:
-            return Rejection(RoleCode.USER_UNKNOWN)
-        user = found.id
+        return None if found is None else found.id
+    return user
+
+
+async def _change_role(
+    services: Office, actor: Actor, user: int, role: str, change: Change
+) -> int | Rejection:
     async with services.pool.acquire() as proxy:
-        change = roles.give if giving else roles.take
         refused = await change(cast(Connection, proxy), actor, user, role)
     return user if refused is None else refused
 

@@ -70,6 +70,7 @@ STATUS: Final[dict[str, int]] = {
     IdentityCode.LINK_INVALID: 422,
     IdentityCode.SECOND_FACTOR_ON: 409,
     IdentityCode.SECOND_FACTOR_OFF: 409,
+    IdentityCode.SECOND_FACTOR_MISSING: 403,
     IdentityCode.CONFIRMATION_REQUIRED: 403,
     IdentityCode.CONFIRMATION_UNKNOWN: 404,
     IdentityCode.CONFIRMATION_CHANGED: 409,
@@ -197,6 +198,9 @@ SENTENCES: Final[dict[str, str]] = {
     IdentityCode.LINK_INVALID: "This link was used, is too old, or was replaced by a newer one.",
     IdentityCode.SECOND_FACTOR_ON: "The second factor is on already.",
     IdentityCode.SECOND_FACTOR_OFF: "The second factor is not on.",
+    IdentityCode.SECOND_FACTOR_MISSING: (
+        "This needs a second factor. Set one up on the page Profile and security."
+    ),
     IdentityCode.CONFIRMATION_REQUIRED: "Confirm this with a code of your second factor.",
     IdentityCode.CONFIRMATION_UNKNOWN: "There is no such confirmation in this session.",
     IdentityCode.CONFIRMATION_CHANGED: "Something else than this was confirmed. Confirm it anew.",

@@ -108,6 +108,7 @@ class AppConfig:
     public_url: str = "http://localhost:8080"
     secure_cookies: bool = False
     dev_mode: bool = False
+    staff_factor: bool = False
     static_dir: str = ""
     name: str = "serve"
     version: str = ""

@@ -71,6 +71,8 @@ class IdentityCode(StrEnum):
     """There is a second factor in use already."""
     SECOND_FACTOR_OFF = "second_factor_off"
     """There is no second factor, or none that waits for its first code."""
+    SECOND_FACTOR_MISSING = "second_factor_missing"
+    """Whoever works here needs a second factor for this, and has none."""
     CONFIRMATION_REQUIRED = "confirmation_required"
     """A code of the second factor is needed for exactly this; ``confirmation`` names it."""
     CONFIRMATION_UNKNOWN = "confirmation_unknown"

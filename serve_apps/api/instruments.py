@@ -20,9 +20,9 @@ from serve_apps import instruments
 from serve_apps.accounts import command_id, microseconds, refuse
 from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
-from serve_apps.backoffice import actor_of
 from serve_apps.exchange.numbers import asset_text, shortest, step_text
 from serve_apps.listing import Listing
+from serve_apps.staff import actor_of
 
 LIMIT_MAX: Final = 200
 _TYPES: Final = tuple(str(kind) for kind in InstrumentType)

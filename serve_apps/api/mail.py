@@ -12,8 +12,8 @@ from persistence.deliveries import Dead
 from serve_apps import mail
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
-from serve_apps.backoffice import actor_of
 from serve_apps.paths import read_number
+from serve_apps.staff import actor_of
 
 _CHANNELS: Final = ("email", "webhook")
 

@@ -13,7 +13,7 @@ from serve_apps import webhooks
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.backoffice import actor_of
+from serve_apps.staff import actor_of
 from serve_apps.webhooks import MadeEndpoint
 
 

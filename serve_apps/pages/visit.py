@@ -20,13 +20,13 @@ from domain.durable import Rejection
 from domain.identity.permissions import Permission
 from persistence.audit import Actor
 from persistence.database import OUTAGES
-from serve_apps.backoffice import actor_of
 from serve_apps.notifications import bell
 from serve_apps.pages.rendering import NOTICES, make_environment, render
 from serve_apps.permissions import permits
 from serve_apps.problems import sentence
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
+from serve_apps.staff import Staff, actor_of, staff_of
 
 log = structlog.get_logger("kontor.pages")
 
@@ -116,6 +116,10 @@ class Visit:
         assert self.principal is not None
         return actor_of(self.principal, self.request)
 
+    def staff(self, form: Mapping[str, str]) -> Staff:
+        """Whoever asks, with the code that the form has; one that was left out is a wrong one."""
+        return staff_of(self.owner, self.request, form.get("code", "") or "-")
+
     def may(self, permission: str) -> bool:
         """Whether whoever asks may do this; templates name it by its value."""
         return permits(self.principal, Permission(permission))
@@ -145,6 +149,7 @@ class Visit:
             {
                 "principal": self.principal,
                 "may": self.may,
+                "staff_factor": self.services.config.staff_factor,
                 "home_url": self.home if self.principal else "/",
                 "csrf": token.value,
                 "bell": self.bell,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,25 +14,28 @@ from domain.accounts.numbers import parse_customer
 from domain.durable import Rejection
 from domain.identity.permissions import Permission
 from domain.money import format_amount
-from persistence.accounts import AdjustmentRow, adjustments
-from serve_apps import backoffice
+from persistence.accounts import AdjustmentRow
+from persistence.accounts import adjustments as stored_adjustments
+from serve_apps import adjustments
 from serve_apps.api.bodies import moment_text
-from serve_apps.api.forms import Form
+from serve_apps.api.forms import ProofForm
+from serve_apps.api.identity.links import STAFF_CODES
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
+from serve_apps.staff import staff_of
 
 STATUSES: Final = {status.name.lower(): status for status in AdjustmentStatus}
 
 
-class AdjustmentForm(Form):
-    """A balance to be corrected."""
+class AdjustmentForm(ProofForm):
+    """A balance to be corrected, and a proof where there is a second factor."""
 
     account: Annotated[str, Field(max_length=40, description="Account number")]
     amount: Annotated[str, Field(max_length=40, description="Decimal string; with a minus to take")]
     reason: Annotated[str, Field(max_length=140, description="The customer sees it")]
 
 
-class DecisionForm(Form):
-    """A decision on what was seen."""
+class DecisionForm(ProofForm):
+    """A decision on what was seen; to approve, a proof where there is a second factor."""
 
     digest: Annotated[str, Field(max_length=64, description="As shown with the adjustment")]
     note: Annotated[
@@ -99,22 +103,24 @@ async def listing(call: Call) -> Outcome:
     customer = parse_customer(text) if text else None
     if text and customer is None:
         return Rejection("malformed_query", {"parameter": "customer"})
-    rows = await adjustments(call.services.pool, status=STATUSES.get(status), customer=customer)
+    rows = await stored_adjustments(
+        call.services.pool, status=STATUSES.get(status), customer=customer
+    )
     return Answer(AdjustmentsBody([adjustment_body(row) for row in rows]))
 
 
 async def show(call: Call) -> Outcome:
     """One adjustment."""
-    row = await backoffice.adjustment_of(call.services, call.params["adjustment"])
+    row = await adjustments.find(call.services, call.params["adjustment"])
     return Rejection(Code.ADJUSTMENT_UNKNOWN) if row is None else Answer(adjustment_body(row))
 
 
 async def propose(call: Call) -> Outcome:
     """Make a proposal."""
     form: AdjustmentForm = call.body
-    actor = backoffice.actor_of(call.principal, call.request)
-    reply = await backoffice.propose(
-        call.services, actor, form.account, form.amount, form.reason, call.key
+    staff = staff_of(call.principal, call.request, form.code, form.confirmation)
+    reply = await adjustments.propose(
+        call.services, staff, form.account, form.amount, form.reason, call.key
     )
     if not isinstance(reply, AdjustmentRow):
         return reply
@@ -124,26 +130,19 @@ async def propose(call: Call) -> Outcome:
 
 async def approve(call: Call) -> Outcome:
     """Approve what was seen."""
-    return await _decide(call, True)
+    return await _decide(call, adjustments.approve)
 
 
 async def refuse(call: Call) -> Outcome:
     """Refuse it."""
-    return await _decide(call, False)
+    return await _decide(call, adjustments.refuse_it)
 
 
-async def _decide(call: Call, approve: bool) -> Outcome:
+async def _decide(call: Call, decide: Callable[..., Awaitable[Any]]) -> Outcome:
     form: DecisionForm = call.body
-    actor = backoffice.actor_of(call.principal, call.request)
-    reply = await backoffice.decide(
-        call.services,
-        actor,
-        call.params["adjustment"],
-        form.digest,
-        form.note,
-        call.key,
-        approve=approve,
-    )
+    staff = staff_of(call.principal, call.request, form.code, form.confirmation)
+    number = call.params["adjustment"]
+    reply = await decide(call.services, staff, number, form.digest, form.note, call.key)
     return Answer(adjustment_body(reply)) if isinstance(reply, AdjustmentRow) else reply
 
 
@@ -225,7 +224,8 @@ OPERATIONS: Final = (
         path="/api/office/adjustment/",
         handler=propose,
         summary="Propose an adjustment",
-        description="Nothing moves before somebody else has approved it.",
+        description="Nothing moves before somebody else has approved it. With a second factor its"
+        " `code` is needed, or a `confirmation`; in production nobody does it without.",
         tag=_TAG,
         access="user",
         permission=Permission.ADJUSTMENTS_PROPOSE,
@@ -249,6 +249,7 @@ OPERATIONS: Final = (
             Code.ACCOUNT_CLOSED,
             Code.INSUFFICIENT_FUNDS,
             Code.TOO_MANY_ADJUSTMENTS,
+            *STAFF_CODES,
         ),
     ),
     Operation(
@@ -269,8 +270,8 @@ OPERATIONS: Final = (
         approve,
         "Approve an adjustment",
         "posted",
-        description="By somebody else than its maker. It is posted at once.",
-        codes=(*_DECISION_CODES, Code.ACCOUNT_CLOSED, Code.INSUFFICIENT_FUNDS),
+        description="By somebody else than its maker. Posted at once; proved as a proposal is.",
+        codes=(*_DECISION_CODES, Code.ACCOUNT_CLOSED, Code.INSUFFICIENT_FUNDS, *STAFF_CODES),
     ),
     _decision(
         "refuse",

@@ -13,6 +13,7 @@ from persistence.audit import Row
 from serve_apps import backoffice
 from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
+from serve_apps.staff import actor_of
 
 PAGE_ROWS: Final = 50
 
@@ -71,7 +72,7 @@ async def export(call: Call) -> Outcome:
     flt = _filter(call)
     if isinstance(flt, Rejection):
         return flt
-    actor = backoffice.actor_of(call.principal, call.request)
+    actor = actor_of(call.principal, call.request)
     lines = [part async for part in backoffice.audit_csv(call.services, actor, flt)]
     name = b'attachment; filename="audit.csv"'
     return Answer(

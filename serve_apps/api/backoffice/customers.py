@@ -26,6 +26,7 @@ from serve_apps.api.bodies import (
 )
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
+from serve_apps.staff import actor_of
 
 TAG: Final = "Back office"
 
@@ -115,7 +116,7 @@ async def search(call: Call) -> Outcome:
 
 async def show(call: Call) -> Outcome:
     """One customer."""
-    actor = backoffice.actor_of(call.principal, call.request)
+    actor = actor_of(call.principal, call.request)
     found = await backoffice.look(call.services, actor, call.params["customer"])
     if found is None:
         return Rejection("not_found")
@@ -142,7 +143,7 @@ async def unfreeze(call: Call) -> Outcome:
 
 
 async def _freeze(call: Call, frozen: bool) -> Outcome:
-    actor = backoffice.actor_of(call.principal, call.request)
+    actor = actor_of(call.principal, call.request)
     reply = await backoffice.freeze(
         call.services, actor, call.params["account"], call.body.reason, frozen=frozen
     )
@@ -151,7 +152,7 @@ async def _freeze(call: Call, frozen: bool) -> Outcome:
 
 async def set_limit(call: Call) -> Outcome:
     """Give a customer a limit of the day."""
-    actor = backoffice.actor_of(call.principal, call.request)
+    actor = actor_of(call.principal, call.request)
     form: LimitForm = call.body
     reply = await backoffice.set_limit(
         call.services, actor, call.params["customer"], form.currency, form.amount

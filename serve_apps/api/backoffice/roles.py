@@ -13,12 +13,14 @@ from persistence import roles as store
 from persistence.roles import HeldRole
 from serve_apps import backoffice
 from serve_apps.api.bodies import DoneBody, moment_text
-from serve_apps.api.forms import Form
+from serve_apps.api.forms import ProofForm
+from serve_apps.api.identity.links import STAFF_CODES
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
+from serve_apps.staff import actor_of, staff_of
 
 
-class RoleForm(Form):
-    """A role to be given."""
+class RoleForm(ProofForm):
+    """A role to be given, and a proof where there is a second factor."""
 
     user: Annotated[str, Field(max_length=300, description="Customer number or e-mail address")]
     role: Annotated[str, Field(max_length=40, description=f"One of {', '.join(GIVEN)}")]
@@ -58,8 +60,8 @@ async def listing(call: Call) -> Outcome:
 async def give(call: Call) -> Outcome:
     """Give a role."""
     form: RoleForm = call.body
-    actor = backoffice.actor_of(call.principal, call.request)
-    user = await backoffice.change_role(call.services, actor, form.user, form.role, giving=True)
+    staff = staff_of(call.principal, call.request, form.code, form.confirmation)
+    user = await backoffice.give_role(call.services, staff, form.user, form.role)
     if isinstance(user, Rejection):
         return user
     for row in await store.held(call.services.pool, user):
@@ -70,9 +72,9 @@ async def give(call: Call) -> Outcome:
 
 async def take(call: Call) -> Outcome:
     """Take a role."""
-    actor = backoffice.actor_of(call.principal, call.request)
-    user = await backoffice.change_role(
-        call.services, actor, call.params["customer"], call.params["role"], giving=False
+    actor = actor_of(call.principal, call.request)
+    user = await backoffice.take_role(
+        call.services, actor, call.params["customer"], call.params["role"]
     )
     return user if isinstance(user, Rejection) else Answer(DoneBody())
 
@@ -114,7 +116,8 @@ OPERATIONS: Final = (
         path="/api/office/role/",
         handler=give,
         summary="Give a role",
-        description="Nobody gives a role to themselves. It counts within seconds.",
+        description="Nobody gives a role to themselves. It counts within seconds. With a second"
+        " factor its `code` is needed, or a `confirmation`; in production nobody does it without.",
         tag=_TAG,
         access="user",
         permission=Permission.ROLES_GRANT,
@@ -129,6 +132,7 @@ OPERATIONS: Final = (
             RoleCode.ROLE_OWN,
             RoleCode.ROLE_HELD,
             RoleCode.ROLE_NOT_HELD,
+            *STAFF_CODES,
         ),
     ),
     Operation(

@@ -21,6 +21,11 @@ PASSWORD_CODES: Final = (
     IdentityCode.PASSWORD_WRONG,
 )
 PROOF_CODES: Final = (IdentityCode.CODE_INVALID, *CODES)
+STAFF_CODES: Final = (
+    IdentityCode.TOO_MANY_ATTEMPTS,
+    IdentityCode.SECOND_FACTOR_MISSING,
+    *PROOF_CODES,
+)
 _NEW_PASSWORD_CODES: Final = (
     IdentityCode.PASSWORD_TOO_SHORT,
     IdentityCode.PASSWORD_TOO_LONG,

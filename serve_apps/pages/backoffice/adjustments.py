@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from domain.accounts.adjustment import AdjustmentStatus
 from domain.durable import Rejection
-from persistence.accounts import AdjustmentRow, adjustments
-from serve_apps import backoffice
+from persistence.accounts import AdjustmentRow
+from persistence.accounts import adjustments as stored_adjustments
+from serve_apps import adjustments
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.problems import sentence, status_of
 
@@ -29,14 +30,14 @@ async def decide(visit: Visit) -> Response:
     verdict = form.get("verdict", "")
     if verdict not in ("approve", "refuse"):
         raise Refused(400)
-    reply = await backoffice.decide(
+    decided = adjustments.approve if verdict == "approve" else adjustments.refuse_it
+    reply = await decided(
         visit.services,
-        visit.actor,
+        visit.staff(form),
         visit.request.path_params["adjustment"],
         form.get("digest", ""),
         form.get("note", ""),
         form.get("key", "")[:64] or secrets.token_hex(16),
-        approve=verdict == "approve",
     )
     if isinstance(reply, AdjustmentRow):
         return visit.go(PLACE, notice="adjusted" if verdict == "approve" else "not-adjusted")
@@ -46,8 +47,8 @@ async def decide(visit: Visit) -> Response:
 
 async def _page(visit: Visit, error: str, status: int) -> Response:
     pool = visit.services.pool
-    waiting = await adjustments(pool, status=AdjustmentStatus.PENDING)
-    newest = await adjustments(pool, limit=DECIDED_SHOWN)
+    waiting = await stored_adjustments(pool, status=AdjustmentStatus.PENDING)
+    newest = await stored_adjustments(pool, limit=DECIDED_SHOWN)
     return visit.page(
         "backoffice/adjustments.html",
         status,

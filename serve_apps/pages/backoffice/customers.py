@@ -14,7 +14,7 @@ from domain.durable import Rejection, Unavailable
 from domain.money import CURRENCIES
 from persistence import backoffice as store
 from persistence.accounts import AdjustmentRow, pending_adjustments
-from serve_apps import backoffice
+from serve_apps import adjustments, backoffice
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.problems import sentence, status_of
 
@@ -85,9 +85,9 @@ async def adjust(visit: Visit) -> Response:
     account = parse_account(number)
     if account is None or not _theirs(visit, account):
         raise Refused(400)
-    reply = await backoffice.propose(
+    reply = await adjustments.propose(
         visit.services,
-        visit.actor,
+        visit.staff(form),
         number,
         form.get("amount", ""),
         form.get("reason", ""),

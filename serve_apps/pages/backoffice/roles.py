@@ -24,22 +24,26 @@ async def show(visit: Visit) -> Response:
 
 async def give(visit: Visit) -> Response:
     """Give somebody a role."""
-    return await _change(visit, giving=True)
+    form = await visit.form()
+    user, role = form.get("user", ""), form.get("role", "")
+    reply = await backoffice.give_role(visit.services, visit.staff(form), user, role)
+    return await _done(visit, form, reply, "role-given")
 
 
 async def take(visit: Visit) -> Response:
     """Take a role from somebody."""
-    return await _change(visit, giving=False)
-
-
-async def _change(visit: Visit, *, giving: bool) -> Response:
     form = await visit.form()
-    reply = await backoffice.change_role(
-        visit.services, visit.actor, form.get("user", ""), form.get("role", ""), giving=giving
-    )
+    user, role = form.get("user", ""), form.get("role", "")
+    reply = await backoffice.take_role(visit.services, visit.actor, user, role)
+    return await _done(visit, form, reply, "role-taken")
+
+
+async def _done(
+    visit: Visit, form: Mapping[str, str], reply: int | Rejection, notice: str
+) -> Response:
     if isinstance(reply, Rejection):
         return await _page(visit, sentence(reply.code), form, status_of(reply.code))
-    return visit.go(PLACE, notice="role-given" if giving else "role-taken")
+    return visit.go(PLACE, notice=notice)
 
 
 async def _page(visit: Visit, error: str, form: Mapping[str, str], status: int) -> Response:

@@ -8,11 +8,11 @@ from actors.letters import LANGUAGE
 from domain.identity.permissions import Permission
 from domain.notifications import KINDS, Kind
 from serve_apps import mail
-from serve_apps.backoffice import actor_of
 from serve_apps.pages.mail.frames import framed, with_frames
 from serve_apps.pages.visit import Refused, Visit
 from serve_apps.paths import read_number
 from serve_apps.permissions import permits
+from serve_apps.staff import actor_of
 
 _CHANNELS = {"": "All", "email": "E-mail", "webhook": "Webhooks"}
 
