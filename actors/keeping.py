@@ -24,7 +24,7 @@ import structlog
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from actors.durable.hosts import kill_worker
-from persistence.database import OUTAGES, DatabaseUnavailable
+from persistence.database import OUTAGES, DatabaseUnavailable, is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -75,10 +75,11 @@ class KeptActor(ABC):
         while True:
             try:
                 await self.run()
-            except (DatabaseUnavailable, *OUTAGES) as error:
-                log.warning("waits", actor=repr(self), error=str(error))
-            except Exception:
-                log.exception("begins again", actor=repr(self))
+            except Exception as error:
+                if is_outage(error):
+                    log.warning("waits", actor=repr(self), error=repr(error))
+                else:
+                    log.exception("begins again", actor=repr(self))
             await asyncio.sleep(0.5)
 
 

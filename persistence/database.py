@@ -43,6 +43,8 @@ OUTAGES: Final = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    # Of a connection that has read why it ends, and not yet that it has.
+    asyncpg.InternalClientError,
 )
 """What asyncpg raises when the server is not there, not ready, or refuses us."""
 
@@ -84,6 +86,13 @@ async def open_pool(
         )
     except OUTAGES as error:
         raise _unavailable(database_url, error) from error
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether it is one of ``OUTAGES``, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_outage(each) for each in error.exceptions)
+    return isinstance(error, (DatabaseUnavailable, *OUTAGES))
 
 
 @asynccontextmanager
