@@ -29,8 +29,8 @@ _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """Something that was done. ``before`` and ``after`` hold what JSON can, and never a secret.
+class Told(msgspec.Struct, frozen=True):
+    """Who did what to whom, from where.
 
     ``actor`` is the user who did it, ``by`` how people call them (an address, or who was at the
     command line); ``origin`` is ``page``, ``api``, ``console`` or ``platform``. ``action`` is named
@@ -45,8 +45,13 @@ class Entry(msgspec.Struct, frozen=True):
     request: str
     action: str
     subject: str
-    before: Mapping[str, Any] = {}
-    after: Mapping[str, Any] = {}
+
+
+class Entry(Told, frozen=True):
+    """Something that was done. ``before`` and ``after`` hold what JSON can, and never a secret."""
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -73,33 +78,26 @@ class Actor(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(Told, frozen=True):
     """An entry as stored; ``before`` and ``after`` are JSON."""
 
-    seq: int
-    at: datetime
-    actor: int | None
-    by: str
-    origin: str
-    ip: str
-    session: int | None
-    request: str
-    action: str
-    subject: str
     before: str
     after: str
+    seq: int
+    at: datetime
     previous_hash: bytes
     hash: bytes
 
     def digest(self) -> bytes:
         """The hash that the row must have."""
-        return _digest(self.previous_hash, self.seq, to_microseconds(self.at), self._texts())
+        texts = tuple(getattr(self, name) for name in Entry.__struct_fields__)
+        return _digest(self.previous_hash, self.seq, to_microseconds(self.at), texts)
 
-    def _texts(self) -> tuple[Any, ...]:
-        return (
-            self.actor, self.by, self.origin, self.ip, self.session, self.request, self.action,
-            self.subject, self.before, self.after,
-        )  # fmt: skip
+
+COLUMNS: Final = (
+    "seq", "at", *Told.__struct_fields__, "before", "after", "previous_hash", "hash"
+)  # fmt: skip
+"""In the order in which people read them."""
 
 
 class Filter(msgspec.Struct, frozen=True):

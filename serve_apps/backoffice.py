@@ -38,7 +38,7 @@ from domain.money import CURRENCIES, AmountError, format_amount, parse_amount
 from persistence import audit, backoffice, roles
 from persistence import identity as users
 from persistence.accounts import AdjustmentRow, adjustments
-from persistence.audit import Actor, Filter, Row
+from persistence.audit import COLUMNS, Actor, Filter, Row
 from persistence.backoffice import CustomerRow
 from persistence.database import Connection, Pool
 from serve_apps.accounts import refuse
@@ -250,7 +250,7 @@ async def audit_csv(services: Office, actor: Actor, flt: Filter) -> AsyncIterato
     """The newest entries that a filter keeps, as CSV; that somebody took them is an entry, too."""
     asked = {name: str(getattr(flt, name)) for name in flt.__struct_fields__ if getattr(flt, name)}
     await audit.record(services.pool, actor.did("audit.export", "audit", {}, asked))
-    yield _csv([Row.__struct_fields__])
+    yield _csv([COLUMNS])
     rows: list[list[str]] = []
     count = 0
     async for row in audit.export(services.pool, flt):
@@ -266,7 +266,7 @@ async def audit_csv(services: Office, actor: Actor, flt: Filter) -> AsyncIterato
 
 def _audit_row(row: Row) -> list[str]:
     values = []
-    for name in row.__struct_fields__:
+    for name in COLUMNS:
         value = getattr(row, name)
         if isinstance(value, datetime):
             text = value.isoformat(timespec="microseconds")

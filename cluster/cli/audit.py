@@ -18,7 +18,7 @@ from cluster.cli.permissions import actor_for
 from cluster.errors import Exit
 from domain.identity.permissions import Permission
 from persistence import audit
-from persistence.audit import Filter, Row, Verdict
+from persistence.audit import COLUMNS, Filter, Row, Verdict
 from persistence.database import Pool
 
 app = typer.Typer(help="The audit log: search, verify, export.")
@@ -131,7 +131,7 @@ def export(
 async def _write(pool: Pool, flt: Filter, file: TextIO, json_lines: bool) -> int:
     writer = csv.writer(file)
     if not json_lines:
-        writer.writerow(Row.__struct_fields__)
+        writer.writerow(COLUMNS)
     count = 0
     async for row in audit.export(pool, flt):
         plain = _plain(row)
@@ -144,6 +144,6 @@ async def _write(pool: Pool, flt: Filter, file: TextIO, json_lines: bool) -> int
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    values = msgspec.structs.asdict(row)
+    values = {name: getattr(row, name) for name in COLUMNS}
     values.update(at=row.at.isoformat(), previous_hash=row.previous_hash.hex(), hash=row.hash.hex())
     return values

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_apps.confirmation import Proof
+
 
 class Form(BaseModel):
     """Unknown fields are refused: a mistyped name must not be overlooked."""
@@ -71,6 +73,11 @@ class ProofForm(Form):
 
     code: Code = ""
     confirmation: Confirmed = ""
+
+    @property
+    def proof(self) -> Proof:
+        """The same as the use cases take it."""
+        return Proof(self.code, self.confirmation)
 
 
 class OwnPasswordForm(Form):

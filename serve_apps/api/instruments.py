@@ -22,7 +22,6 @@ from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
 from serve_apps.exchange.numbers import asset_text, shortest, step_text
 from serve_apps.listing import Listing
-from serve_apps.staff import actor_of
 
 LIMIT_MAX: Final = 200
 _TYPES: Final = tuple(str(kind) for kind in InstrumentType)
@@ -197,8 +196,9 @@ async def listed(call: Call) -> Outcome:
     """List an instrument."""
     services = call.services
     number = command_id(call.user, "instrument", call.key)
-    actor = actor_of(call.principal, call.request)
-    return await _changed(call, await instruments.enlist(services, actor, call.body, number), 201)
+    return await _changed(
+        call, await instruments.enlist(services, call.actor, call.body, number), 201
+    )
 
 
 async def halted(call: Call) -> Outcome:
@@ -236,7 +236,7 @@ async def _status(
     number = command_id(call.user, f"instrument/{symbol}/{change}", call.key)
     reply = await instruments.change(
         call.services,
-        actor_of(call.principal, call.request),
+        call.actor,
         symbol,
         change,
         number,

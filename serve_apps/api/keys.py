@@ -13,7 +13,6 @@ from serve_apps import apikeys
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.identity import client_of
 
 
 class KeyForm(Form):
@@ -89,7 +88,7 @@ async def make(call: Call) -> Outcome:
     made = await apikeys.make(
         call.services,
         call.principal,
-        client_of(call.request),
+        call.client,
         form.label,
         form.scopes,
         " ".join(form.networks),
@@ -112,8 +111,10 @@ async def make(call: Call) -> Outcome:
 
 async def revoke(call: Call) -> Outcome:
     """End a key."""
-    number, client = call.number("key"), client_of(call.request)
-    if number is None or not await apikeys.revoke(call.services, call.principal, client, number):
+    number = call.number("key")
+    if number is None or not await apikeys.revoke(
+        call.services, call.principal, call.client, number
+    ):
         return Rejection("not_found")
     return Answer(DoneBody())
 

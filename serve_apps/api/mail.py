@@ -13,7 +13,6 @@ from serve_apps import mail
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
 from serve_apps.paths import read_number
-from serve_apps.staff import actor_of
 
 _CHANNELS: Final = ("email", "webhook")
 
@@ -63,8 +62,7 @@ async def dead_letters(call: Call) -> Outcome:
 async def resend(call: Call) -> Outcome:
     """Have one sent again."""
     number = call.number("message")
-    actor = actor_of(call.principal, call.request)
-    if number is None or not await mail.resend(call.services, actor, number):
+    if number is None or not await mail.resend(call.services, call.actor, number):
         return Rejection("not_found")
     return Answer(DoneBody(), 202)
 

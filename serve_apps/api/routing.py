@@ -22,14 +22,17 @@ from starlette.types import Receive, Scope, Send
 
 from domain.durable import Rejection, Unavailable
 from domain.identity.permissions import Permission
+from persistence.audit import Actor
 from serve_apps.gateway import caching
 from serve_apps.gateway.limits import UNKNOWN_SESSION_COST
+from serve_apps.identity import Client, client_of
 from serve_apps.paths import read_number
 from serve_apps.permissions import permits
 from serve_apps.problems import CONTENT_TYPE, problem, status_of
 from serve_apps.security import Security
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
+from serve_apps.staff import actor_of
 
 Access = Literal["anyone", "user", "owner"]
 KeyRule = Literal["none", "optional", "required"]
@@ -95,6 +98,16 @@ class Call:
     def request(self) -> Request:
         """The request as Starlette sees it, for what is rarely needed."""
         return Request(self.scope)
+
+    @property
+    def client(self) -> Client:
+        """Whose program it comes from, and from where."""
+        return client_of(self.request)
+
+    @property
+    def actor(self) -> Actor:
+        """Whoever asks, as the audit log names them."""
+        return actor_of(self.principal, self.request)
 
     def query(self, known: Sequence[str]) -> dict[str, str] | Rejection:
         """The parameters of the query; one that is not known, or given twice, is refused."""

@@ -13,7 +13,6 @@ from serve_apps import webhooks
 from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.staff import actor_of
 from serve_apps.webhooks import MadeEndpoint
 
 
@@ -107,8 +106,7 @@ async def show(call: Call) -> Outcome:
 async def make(call: Call) -> Outcome:
     """Make an endpoint."""
     form: WebhookForm = call.body
-    actor = actor_of(call.principal, call.request)
-    made = await webhooks.add(call.services, actor, form.label, form.url, form.kinds)
+    made = await webhooks.add(call.services, call.actor, form.label, form.url, form.kinds)
     return made if isinstance(made, Rejection) else Answer(_made(made), 201)
 
 
@@ -125,8 +123,7 @@ async def detail(call: Call) -> Outcome:
 async def delete(call: Call) -> Outcome:
     """Delete an endpoint."""
     number = call.number("webhook")
-    actor = actor_of(call.principal, call.request)
-    if number is None or not await webhooks.delete(call.services, actor, number):
+    if number is None or not await webhooks.delete(call.services, call.actor, number):
         return Rejection("not_found")
     return Answer(DoneBody())
 
@@ -134,8 +131,7 @@ async def delete(call: Call) -> Outcome:
 async def rotate(call: Call) -> Outcome:
     """Give an endpoint a new secret."""
     number = call.number("webhook")
-    actor = actor_of(call.principal, call.request)
-    made = None if number is None else await webhooks.rotate(call.services, actor, number)
+    made = None if number is None else await webhooks.rotate(call.services, call.actor, number)
     return Rejection("not_found") if made is None else Answer(_made(made))
 
 
@@ -144,8 +140,7 @@ async def ping(call: Call) -> Outcome:
     number = call.number("webhook")
     if number is None:
         return Rejection("not_found")
-    actor = actor_of(call.principal, call.request)
-    sent = await webhooks.ping(call.services, actor, number)
+    sent = await webhooks.ping(call.services, call.actor, number)
     return sent if isinstance(sent, Rejection) else Answer(PingBody(str(sent)), 202)
 
 
@@ -154,8 +149,7 @@ async def enable(call: Call) -> Outcome:
     number = call.number("webhook")
     if number is None:
         return Rejection("not_found")
-    actor = actor_of(call.principal, call.request)
-    refused = await webhooks.enable(call.services, actor, number)
+    refused = await webhooks.enable(call.services, call.actor, number)
     return refused or Answer(DoneBody())
 
 

@@ -9,11 +9,10 @@ import msgspec
 from domain.durable import Rejection
 from domain.identity.permissions import Permission
 from persistence import audit
-from persistence.audit import Row
+from persistence.audit import COLUMNS, Row
 from serve_apps import backoffice
 from serve_apps.api.bodies import moment_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
-from serve_apps.staff import actor_of
 
 PAGE_ROWS: Final = 50
 
@@ -72,8 +71,7 @@ async def export(call: Call) -> Outcome:
     flt = _filter(call)
     if isinstance(flt, Rejection):
         return flt
-    actor = actor_of(call.principal, call.request)
-    lines = [part async for part in backoffice.audit_csv(call.services, actor, flt)]
+    lines = [part async for part in backoffice.audit_csv(call.services, call.actor, flt)]
     name = b'attachment; filename="audit.csv"'
     return Answer(
         "".join(lines).encode(), 200, [(b"content-disposition", name)], b"text/csv; charset=utf-8"
@@ -164,7 +162,7 @@ OPERATIONS: Final = (
         access="user",
         permission=Permission.AUDIT_EXPORT,
         answer=str,
-        answer_example=f"{','.join(Row.__struct_fields__)}\r\n",
+        answer_example=f"{','.join(COLUMNS)}\r\n",
         answer_type="text/csv",
         parameters=_PARAMETERS,
         codes=("malformed_query",),

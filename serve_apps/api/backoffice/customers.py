@@ -26,7 +26,6 @@ from serve_apps.api.bodies import (
 )
 from serve_apps.api.forms import Form
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
-from serve_apps.staff import actor_of
 
 TAG: Final = "Back office"
 
@@ -116,8 +115,7 @@ async def search(call: Call) -> Outcome:
 
 async def show(call: Call) -> Outcome:
     """One customer."""
-    actor = actor_of(call.principal, call.request)
-    found = await backoffice.look(call.services, actor, call.params["customer"])
+    found = await backoffice.look(call.services, call.actor, call.params["customer"])
     if found is None:
         return Rejection("not_found")
     return Answer(customer_body(found.row, found.view))
@@ -143,19 +141,17 @@ async def unfreeze(call: Call) -> Outcome:
 
 
 async def _freeze(call: Call, frozen: bool) -> Outcome:
-    actor = actor_of(call.principal, call.request)
     reply = await backoffice.freeze(
-        call.services, actor, call.params["account"], call.body.reason, frozen=frozen
+        call.services, call.actor, call.params["account"], call.body.reason, frozen=frozen
     )
     return Answer(account_body(reply)) if isinstance(reply, AccountView) else reply
 
 
 async def set_limit(call: Call) -> Outcome:
     """Give a customer a limit of the day."""
-    actor = actor_of(call.principal, call.request)
     form: LimitForm = call.body
     reply = await backoffice.set_limit(
-        call.services, actor, call.params["customer"], form.currency, form.amount
+        call.services, call.actor, call.params["customer"], form.currency, form.amount
     )
     if not isinstance(reply, CustomerView):
         return reply

@@ -16,7 +16,7 @@ from serve_apps.api.bodies import DoneBody, moment_text
 from serve_apps.api.forms import ProofForm
 from serve_apps.api.identity.links import STAFF_CODES
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.staff import actor_of, staff_of
+from serve_apps.staff import staff_of
 
 
 class RoleForm(ProofForm):
@@ -72,9 +72,8 @@ async def give(call: Call) -> Outcome:
 
 async def take(call: Call) -> Outcome:
     """Take a role."""
-    actor = actor_of(call.principal, call.request)
     user = await backoffice.take_role(
-        call.services, actor, call.params["customer"], call.params["role"]
+        call.services, call.actor, call.params["customer"], call.params["role"]
     )
     return user if isinstance(user, Rejection) else Answer(DoneBody())
 

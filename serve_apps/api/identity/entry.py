@@ -38,10 +38,6 @@ _SIGN_UP_CODES: Final = (
 )
 
 
-def _client(call: Call) -> identity.Client:
-    return identity.client_of(call.request)
-
-
 def _token_body(logged_in: identity.LoggedIn) -> TokenBody:
     return TokenBody(
         logged_in.token,
@@ -54,7 +50,7 @@ async def sign_up(call: Call) -> Outcome:
     """Make a user; the answer carries a token."""
     form: SignUpForm = call.body
     outcome = await identity.signup(
-        call.services, form.email, form.name, form.password, _client(call), api=True
+        call.services, form.email, form.name, form.password, call.client, api=True
     )
     if isinstance(outcome, Rejection):
         return outcome
@@ -66,7 +62,7 @@ async def login(call: Call) -> Outcome:
     """Give a token for e-mail address and password."""
     form: LoginForm = call.body
     outcome = await identity.login(
-        call.services, form.email, form.password, _client(call), code=form.code, api=True
+        call.services, form.email, form.password, call.client, code=form.code, api=True
     )
     return outcome if isinstance(outcome, Rejection) else Answer(_token_body(outcome))
 
@@ -74,9 +70,7 @@ async def login(call: Call) -> Outcome:
 async def complete(call: Call) -> Outcome:
     """Give a token for a login's ticket and a code."""
     form: CompleteForm = call.body
-    outcome = await identity.complete(
-        call.services, form.ticket, form.code, _client(call), api=True
-    )
+    outcome = await identity.complete(call.services, form.ticket, form.code, call.client, api=True)
     return outcome if isinstance(outcome, Rejection) else Answer(_token_body(outcome))
 
 
@@ -105,7 +99,7 @@ async def profile(call: Call) -> Outcome:
 async def change_profile(call: Call) -> Outcome:
     """Give the user another name."""
     form: ProfileForm = call.body
-    name = await identity.rename(call.services, call.principal, form.name, _client(call))
+    name = await identity.rename(call.services, call.principal, form.name, call.client)
     if isinstance(name, Rejection):
         return name
     return Answer(UserBody(str(call.user), call.principal.email, name))
@@ -136,10 +130,10 @@ async def sessions(call: Call) -> Outcome:
 
 async def revoke_session(call: Call) -> Outcome:
     """End one of the user's sessions."""
-    number, client = call.number("session"), identity.client_of(call.request)
+    number = call.number("session")
     if number is None:
         return Rejection("not_found")
-    if not await steps.end_session(call.services, call.principal, number, client):
+    if not await steps.end_session(call.services, call.principal, number, call.client):
         return Rejection("not_found")
     return Answer(DoneBody())
 

@@ -6,12 +6,11 @@ from typing import Final
 
 from domain.durable import Rejection
 from domain.identity.rules import IdentityCode
-from serve_apps import confirmation, identity
+from serve_apps import confirmation
 from serve_apps.api.bodies import DoneBody, EnrolmentBody, RecoveryCodesBody, SecondFactorBody
 from serve_apps.api.forms import CodeForm, OwnPasswordForm, ProofForm, ProvenForm
 from serve_apps.api.identity.links import DONE, PASSWORD_CODES, PROOF_CODES
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.confirmation import Proof
 from serve_apps.identity import steps
 
 
@@ -24,16 +23,14 @@ async def show(call: Call) -> Outcome:
 async def set_up(call: Call) -> Outcome:
     """Make a secret."""
     form: OwnPasswordForm = call.body
-    client = identity.client_of(call.request)
-    made = await steps.set_up(call.services, call.principal, form.password, client)
+    made = await steps.set_up(call.services, call.principal, form.password, call.client)
     return made if isinstance(made, Rejection) else Answer(EnrolmentBody(made.secret, made.uri))
 
 
 async def switch_on(call: Call) -> Outcome:
     """Take the secret into use."""
     form: CodeForm = call.body
-    client = identity.client_of(call.request)
-    codes = await steps.switch_on(call.services, call.principal, form.code, client)
+    codes = await steps.switch_on(call.services, call.principal, form.code, call.client)
     return codes if isinstance(codes, Rejection) else Answer(RecoveryCodesBody(codes))
 
 
@@ -44,8 +41,8 @@ async def switch_off(call: Call) -> Outcome:
         call.services,
         call.principal,
         form.password,
-        Proof(form.code, form.confirmation),
-        identity.client_of(call.request),
+        form.proof,
+        call.client,
     )
     return refused or DONE
 
@@ -56,8 +53,8 @@ async def renew(call: Call) -> Outcome:
     codes = await steps.renew_recovery_codes(
         call.services,
         call.principal,
-        Proof(form.code, form.confirmation),
-        identity.client_of(call.request),
+        form.proof,
+        call.client,
     )
     return codes if isinstance(codes, Rejection) else Answer(RecoveryCodesBody(codes))
 
@@ -70,7 +67,7 @@ async def confirm(call: Call) -> Outcome:
         call.principal,
         call.params["confirmation"],
         form.code,
-        identity.client_of(call.request),
+        call.client,
     )
     return refused or DONE
 

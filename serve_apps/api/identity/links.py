@@ -10,7 +10,7 @@ from serve_apps import identity
 from serve_apps.api.bodies import DoneBody, EndedBody
 from serve_apps.api.forms import EmailForm, LinkForm, NewEmailForm, NewPasswordForm, ResetForm
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.confirmation import CODES, Proof
+from serve_apps.confirmation import CODES
 from serve_apps.identity import steps
 
 DONE: Final = Answer(DoneBody())
@@ -41,8 +41,8 @@ async def change_password(call: Call) -> Outcome:
         call.principal,
         form.password,
         form.new_password,
-        Proof(form.code, form.confirmation),
-        identity.client_of(call.request),
+        form.proof,
+        call.client,
     )
     return ended if isinstance(ended, Rejection) else Answer(EndedBody(ended))
 
@@ -50,15 +50,14 @@ async def change_password(call: Call) -> Outcome:
 async def ask_reset(call: Call) -> Outcome:
     """Have a link sent by which a new password can be set."""
     form: EmailForm = call.body
-    refused = await identity.ask_reset(call.services, form.email, identity.client_of(call.request))
+    refused = await identity.ask_reset(call.services, form.email, call.client)
     return refused or ACCEPTED
 
 
 async def reset(call: Call) -> Outcome:
     """Set a new password by a link."""
     form: ResetForm = call.body
-    client = identity.client_of(call.request)
-    return await identity.reset(call.services, form.token, form.password, client) or DONE
+    return await identity.reset(call.services, form.token, form.password, call.client) or DONE
 
 
 async def change_email(call: Call) -> Outcome:
@@ -69,8 +68,8 @@ async def change_email(call: Call) -> Outcome:
         call.principal,
         form.email,
         form.password,
-        Proof(form.code, form.confirmation),
-        identity.client_of(call.request),
+        form.proof,
+        call.client,
     )
     return email if isinstance(email, Rejection) else ACCEPTED
 
@@ -83,8 +82,7 @@ async def ask_verification(call: Call) -> Outcome:
 async def verify(call: Call) -> Outcome:
     """Prove an address by a link."""
     form: LinkForm = call.body
-    client = identity.client_of(call.request)
-    return await identity.verify(call.services, form.token, client) or DONE
+    return await identity.verify(call.services, form.token, call.client) or DONE
 
 
 _DONE_EXAMPLE: Final = {"done": True}

@@ -5,25 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 from domain.identity.rules import IdentityCode
-from serve_apps import identity
 from serve_apps.api.bodies import DoneBody, EndedBody, ExportBody
 from serve_apps.api.forms import ProvenForm
 from serve_apps.api.identity.links import DONE, PASSWORD_CODES, PROOF_CODES
 from serve_apps.api.routing import Answer, Call, Operation, Outcome
-from serve_apps.confirmation import Proof
 from serve_apps.identity import leaving, steps
 
 
 async def end_others(call: Call) -> Outcome:
     """End all sessions and tokens but the one in use."""
-    client = identity.client_of(call.request)
-    return Answer(EndedBody(await steps.end_other_sessions(call.services, call.principal, client)))
+    return Answer(
+        EndedBody(await steps.end_other_sessions(call.services, call.principal, call.client))
+    )
 
 
 async def export(call: Call) -> Outcome:
     """Everything that is held about the user."""
-    client = identity.client_of(call.request)
-    file = await leaving.export(call.services, call.principal, client)
+    file = await leaving.export(call.services, call.principal, call.client)
     return Answer(leaving.pieces(file))
 
 
@@ -34,8 +32,8 @@ async def close(call: Call) -> Outcome:
         call.services,
         call.principal,
         form.password,
-        Proof(form.code, form.confirmation),
-        identity.client_of(call.request),
+        form.proof,
+        call.client,
     )
     return refused or DONE
 
