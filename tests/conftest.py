@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,10 +19,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.processes import instance_of, runtime_folder
-from persistence.database import Pool, connection, open_pool
-from persistence.migrate import migrate
+from persistence.database import Pool, open_pool
+from tests.databases import Databases
 
-TEMPLATE = "kontor_template"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -91,26 +89,25 @@ def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def _template(postgres: EmbeddedPostgres) -> str:
-    async def make() -> None:
-        async with connection(postgres.url("postgres"), name="tests") as conn:
-            await conn.execute(f"CREATE DATABASE {TEMPLATE}")
-        async with connection(postgres.url(TEMPLATE), name="tests") as conn:
-            await migrate(conn)
-
-    asyncio.run(make())
-    return TEMPLATE
+def databases(postgres: EmbeddedPostgres) -> Databases:
+    """Migrated databases for the session."""
+    found = Databases(postgres)
+    asyncio.run(found.open())
+    return found
 
 
 @pytest.fixture
-async def database_url(postgres: EmbeddedPostgres, _template: str) -> AsyncIterator[str]:
+async def database_url(databases: Databases) -> AsyncIterator[str]:
     """A migrated, empty database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    async with connection(postgres.url("postgres"), name="tests") as conn:
-        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {_template} STRATEGY file_copy")
-    yield postgres.url(name)
-    async with connection(postgres.url("postgres"), name="tests") as conn:
-        await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    async with databases.lend() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def shared_database_url(databases: Databases) -> AsyncIterator[str]:
+    """A database of all tests of a module."""
+    async with databases.lend() as url:
+        yield url
 
 
 @pytest.fixture

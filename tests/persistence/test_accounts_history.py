@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -14,12 +12,11 @@ import asyncpg
 import msgspec
 import pytest
 
-from cluster.embedded import EmbeddedPostgres
 from domain.accounts.commands import TransferStatus
 from domain.accounts.numbers import account_number, customer_of
 from persistence.accounts import CursorInvalid, HistoryFilter, TransferRow, history
 from persistence.accounts.queries import SORTS
-from persistence.database import Pool, connection, open_pool
+from persistence.database import Pool, open_pool
 from persistence.journal import to_datetime
 
 ME: Final = 1_000_000_001
@@ -85,29 +82,10 @@ async def store(pool: Pool, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled_url(postgres: EmbeddedPostgres, _template: str) -> Iterator[str]:
+async def filled(shared_database_url: str) -> AsyncIterator[Pool]:
     """A database with the rows of seed 1, for all tests that only read."""
-    name = f"history_{uuid.uuid4().hex}"
-
-    async def admin(sql: str) -> None:
-        async with connection(postgres.url("postgres"), name="tests") as conn:
-            await conn.execute(sql)
-
-    async def fill() -> None:
-        pool = await open_pool(postgres.url(name), name="tests")
-        await store(pool, rows_of(1))
-        await pool.close()
-
-    asyncio.run(admin(f"CREATE DATABASE {name} TEMPLATE {_template}"))
-    asyncio.run(fill())
-    yield postgres.url(name)
-    asyncio.run(admin(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@pytest.fixture
-async def filled(filled_url: str) -> AsyncIterator[Pool]:
-    """A pool on that database."""
-    pool = await open_pool(filled_url, name="tests")
+    pool = await open_pool(shared_database_url, name="tests")
+    await store(pool, rows_of(1))
     yield pool
     await pool.close()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from serve_apps.application import AppConfig, Application, build
+from serve_apps.gateway import limits
 from tests.serve_apps.inprocess import (
     PASSWORD,
     http_client,
@@ -18,19 +21,71 @@ from tests.serve_apps.inprocess import (
 )
 
 
-@pytest.fixture
-def config(database_url: str, redis_url: str) -> AppConfig:
-    """The settings of the application under test."""
-    return make_config(database_url, redis_url)
+@pytest.fixture(scope="session", autouse=True)
+def _slow_is_not_away() -> Iterator[None]:
+    """On a busy machine Redis may take a moment, and who signs up is not to be sent away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "REDIS_TIMEOUT_S", 10.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(shared_database_url: str, redis_url: str) -> AppConfig:
+    """The settings of the module's application; a module may have others."""
+    return make_config(shared_database_url, redis_url)
 
 
 @pytest.fixture
-async def app(config: AppConfig) -> AsyncIterator[Application]:
-    """A running application."""
+def own_config(config: AppConfig, database_url: str) -> AppConfig:
+    """The settings of an application of the test's own, on a database of its own."""
+    return dataclasses.replace(config, database_url=database_url)
+
+
+@asynccontextmanager
+async def running(config: AppConfig) -> AsyncIterator[Application]:
+    """An application as long as the block lasts."""
     application = build(config)
     weaken_passwords(application)
     async with lifespan(application):
         yield application
+
+
+@pytest.fixture(scope="module")
+async def shared_app(config: AppConfig) -> AsyncIterator[Application]:
+    """The application that the tests of a module take one after the other."""
+    async with running(config) as application:
+        yield application
+
+
+@pytest.fixture
+async def lent_app(shared_app: Application) -> AsyncIterator[Application]:
+    """The module's application; afterwards nobody is signed up, and its parts are as before."""
+    parts = dict(vars(shared_app.services))
+    yield shared_app
+    vars(shared_app.services).update(parts)
+    # Everything else that is known of a person goes with the row.
+    await shared_app.services.pool.execute(
+        "DELETE FROM users; DELETE FROM login_failures; DELETE FROM reset_requests;"
+        " DELETE FROM adjustments; DELETE FROM releases"
+    )
+
+
+@pytest.fixture
+async def own_app(own_config: AppConfig) -> AsyncIterator[Application]:
+    """An application of the test's own."""
+    async with running(own_config) as application:
+        yield application
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest) -> Application:
+    """A running application with nobody in it, for tests marked ``alone`` one of their own.
+
+    Starting one costs more than most tests, so those of a module share one.
+    """
+    alone = request.node.get_closest_marker("alone")
+    found: Application = request.getfixturevalue("own_app" if alone else "lent_app")
+    return found
 
 
 @pytest.fixture

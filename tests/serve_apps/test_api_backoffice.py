@@ -303,6 +303,7 @@ async def test_rules_of_roles(hire: Hire, ann: User) -> None:
 # -- the audit log --------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_the_log_is_searched_paged_and_exported(
     app: Application, hire: Hire, ann: User
 ) -> None:

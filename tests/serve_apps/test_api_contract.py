@@ -38,7 +38,6 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from domain.identity.permissions import ROLES
 from domain.trading.commands import InstrumentReply, ListInstrument
 from persistence import roles
-from persistence.database import connection
 from serve_apps.api.openapi import description
 from serve_apps.api.routes import OPERATIONS
 from serve_apps.application import Application, build
@@ -212,20 +211,12 @@ def _bytes(value: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def stage(postgres: Any, _template: str, redis_url: str) -> Iterator[Stage]:
+def stage(shared_database_url: str, redis_url: str) -> Iterator[Stage]:
     """An application for all tests of this module."""
-    name = f"test_{uuid.uuid4().hex}"
-
-    async def database(statement: str) -> None:
-        async with connection(postgres.url("postgres"), name="tests") as conn:
-            await conn.execute(statement)
-
-    asyncio.run(database(f"CREATE DATABASE {name} TEMPLATE {_template}"))
-    opened = Stage(postgres.url(name), redis_url)
+    opened = Stage(shared_database_url, redis_url)
     opened.start()
     yield opened
     opened.stop()
-    asyncio.run(database(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 def own(document: dict[str, Any]) -> OpenApiSchema:

@@ -207,8 +207,8 @@ class TestFailedLogins:
             refused(await client.post("/api/signup/", json=guess), "email_taken")
         refused(await client.post("/api/signup/", json=ANN), "too_many_attempts")
 
-    async def test_an_address_is_slowed_behind_a_trusted_proxy(self, config: AppConfig) -> None:
-        app = build(dataclasses.replace(config, forwarded_hops=1))
+    async def test_an_address_is_slowed_behind_a_trusted_proxy(self, own_config: AppConfig) -> None:
+        app = build(dataclasses.replace(own_config, forwarded_hops=1))
         weaken_passwords(app)
         async with lifespan(app), http_client(app) as client:
             near = {"x-forwarded-for": "203.0.113.9, 192.0.2.1"}
@@ -224,6 +224,7 @@ class TestFailedLogins:
             answer = await self.attempt(client, "u99@example.com", "x", **far)
             refused(answer, "credentials_invalid")
 
+    @pytest.mark.alone
     async def test_too_many_at_once_are_sent_away(
         self, app: Application, client: httpx.AsyncClient
     ) -> None:
@@ -235,6 +236,7 @@ class TestFailedLogins:
         assert failures == 0
 
 
+@pytest.mark.alone
 async def test_an_old_hash_is_renewed_at_login(app: Application, ann: User) -> None:
     old = await app.services.pool.fetchval("select password_hash from users")
     app.services.passwords._hasher = type(app.services.passwords._hasher)(
@@ -249,6 +251,7 @@ async def test_an_old_hash_is_renewed_at_login(app: Application, ann: User) -> N
     assert "m=128" in new
 
 
+@pytest.mark.alone
 async def test_nothing_that_opens_a_door_is_stored(app: Application, ann: User) -> None:
     token = ann.http.headers["authorization"].removeprefix("Bearer ")
     for table in ("users", "sessions"):
@@ -280,10 +283,11 @@ async def test_sessions_are_listed_and_revoked(app: Application, ann: User) -> N
     assert (await ann.http.get(ann.path)).status_code == 200
 
 
+@pytest.mark.alone
 async def test_a_revoked_token_is_refused_by_other_replicas_at_once(
-    config: AppConfig, app: Application, ann: User
+    own_config: AppConfig, app: Application, ann: User
 ) -> None:
-    other = build(config)
+    other = build(own_config)
     weaken_passwords(other)
 
     async def connect(_: AppConfig) -> Any:

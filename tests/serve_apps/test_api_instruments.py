@@ -57,6 +57,7 @@ def change(admin: User) -> Ask:
     return ask
 
 
+@pytest.mark.alone
 async def test_an_instrument_is_listed_and_everybody_finds_it(
     client: httpx.AsyncClient, change: Ask
 ) -> None:
@@ -81,6 +82,7 @@ async def test_an_instrument_is_listed_and_everybody_finds_it(
     assert (await client.get("/api/instrument/NOPE/")).status_code == 404
 
 
+@pytest.mark.alone
 async def test_listing_again_with_the_same_key_lists_once(change: Ask) -> None:
     first = await change("", NORD, key="once")
     again = await change("", NORD, key="once")
@@ -91,6 +93,7 @@ async def test_listing_again_with_the_same_key_lists_once(change: Ask) -> None:
     assert (second.status_code, second.json()["code"]) == (409, "already_listed")
 
 
+@pytest.mark.alone
 async def test_a_stock_is_issued_in_fixed_quantity_to_its_issuer(
     change: Ask, make_user: MakeUser
 ) -> None:
@@ -106,6 +109,7 @@ async def test_a_stock_is_issued_in_fixed_quantity_to_its_issuer(
     assert (await issuer.http.get("/api/instrument/ACMEUSD/")).status_code == 404
 
 
+@pytest.mark.alone
 async def test_halt_resume_auction_delist(client: httpx.AsyncClient, change: Ask) -> None:
     await change("", NORD)
     halted = await change("NORDUSD/halt/", {"reason": "News are pending"})
@@ -156,6 +160,7 @@ async def test_listings_that_cannot_be(change: Ask, field: str, text: str, code:
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
+@pytest.mark.alone
 async def test_unknown_instruments_and_bodies(change: Ask) -> None:
     for path, body in (
         ("NOPE/halt/", {"reason": "x"}),
@@ -171,6 +176,7 @@ async def test_unknown_instruments_and_bodies(change: Ask) -> None:
     assert (await change("", {**NORD, "colour": "red"})).json()["code"] == "body_invalid"
 
 
+@pytest.mark.alone
 async def test_only_administrators_change_anything(
     app: Application, client: httpx.AsyncClient, make_user: MakeUser, change: Ask
 ) -> None:

@@ -91,6 +91,7 @@ async def get(user: User, path: str, **params: str) -> Any:
     return answer.json()
 
 
+@pytest.mark.alone
 async def test_orders_as_their_owner_reads_them(floor: Floor) -> None:
     page = await get(floor.bob, "order/")
     assert page["next_cursor"] is None
@@ -109,6 +110,7 @@ async def test_orders_as_their_owner_reads_them(floor: Floor) -> None:
     assert first["updated_at"] > first["placed_at"]
 
 
+@pytest.mark.alone
 async def test_an_order_with_its_life_and_fills(floor: Floor) -> None:
     order = await get(floor.bob, "order/1/")
     assert [stage["status"] for stage in order["life"]] == [
@@ -122,6 +124,7 @@ async def test_an_order_with_its_life_and_fills(floor: Floor) -> None:
         assert (await floor.bob.http.get(floor.bob.path + path)).status_code == 404, path
 
 
+@pytest.mark.alone
 async def test_fills(floor: Floor) -> None:
     page = await get(floor.ann, "fill/", sort="date")
     assert [
@@ -143,6 +146,7 @@ async def test_fills(floor: Floor) -> None:
     assert (await get(floor.ann, "fill/", side="buy"))["fills"] == []
 
 
+@pytest.mark.alone
 async def test_filters_and_pages(floor: Floor) -> None:
     async def found(**params: str) -> list[str]:
         page = await get(floor.ann, "order/", **params)
@@ -164,6 +168,7 @@ async def test_filters_and_pages(floor: Floor) -> None:
     assert second["next_cursor"] is None
 
 
+@pytest.mark.alone
 async def test_csv(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that the filters keep, page by page; nothing in it is a formula."""
     monkeypatch.setattr("serve_apps.api.trading.EXPORT_CHUNK", 1)
@@ -181,6 +186,7 @@ async def test_csv(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert empty.text.count("\n") == 1
 
 
+@pytest.mark.alone
 async def test_to_others_it_does_not_exist(floor: Floor) -> None:
     for operation in OPERATIONS:
         path = operation.path.format(user=floor.ann.id, order="1")

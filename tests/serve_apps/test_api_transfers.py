@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import httpx
@@ -129,7 +130,7 @@ async def test_fields_tell_amounts_as_people_write_them(ann: User, bob: User) ->
 
 async def set_status(app: Application, account: str, status: AccountStatus) -> None:
     await app.services.accounts.call(
-        SetAccountStatus(bytes(15) + bytes([status]), b"", int(account), status)
+        SetAccountStatus(uuid.uuid4().bytes, b"", int(account), status)
     )
 
 
@@ -266,7 +267,8 @@ class TestQuotes:
             answer = await ann.send(ann.accounts["USD"], ann.accounts["EUR"], "1", quote=changed)
             refused(answer, "quote_invalid")
 
-    async def test_its_time_ends(self, database_url: str, ann: User, app: Application) -> None:
+    @pytest.mark.alone
+    async def test_its_time_ends(self, ann: User, app: Application) -> None:
         quote = (await ann.http.get(ann.path + "quote/?from=USD&to=EUR")).json()["quote"]
         partition = app.services.accounts.partition  # type: ignore[attr-defined]
         clock = partition._clock

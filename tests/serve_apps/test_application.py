@@ -50,7 +50,7 @@ async def test_requests_have_an_id(client: httpx.AsyncClient, given: str, kept: 
     assert kept or len(answer.headers["x-request-id"]) == 16
 
 
-async def test_headers_that_keep_browsers_safe(config: AppConfig, app: Application) -> None:
+async def test_headers_that_keep_browsers_safe(own_config: AppConfig, app: Application) -> None:
     async with http_client(app) as client:
         page = (await client.get("/login")).headers
         api = (await client.get("/api/user/1/")).headers
@@ -64,7 +64,7 @@ async def test_headers_that_keep_browsers_safe(config: AppConfig, app: Applicati
     assert "connect-src 'self' ws://kontor.test;" in page["content-security-policy"]
     assert api["content-security-policy"].startswith("default-src 'none'")
     secure = build(
-        dataclasses.replace(config, secure_cookies=True, public_url="https://kontor.test")
+        dataclasses.replace(own_config, secure_cookies=True, public_url="https://kontor.test")
     )
     async with lifespan(secure), http_client(secure) as client:
         answer = await client.get("/login")
@@ -94,6 +94,7 @@ def broken(app: Application) -> Any:
     return add
 
 
+@pytest.mark.alone
 async def test_what_was_not_foreseen(client: httpx.AsyncClient, broken: Any) -> None:
     broken("/api/bug/", RuntimeError("a secret detail"))
     broken("/bug", RuntimeError("a secret detail"))
@@ -104,6 +105,7 @@ async def test_what_was_not_foreseen(client: httpx.AsyncClient, broken: Any) -> 
     assert "secret" not in answer.text + page.text
 
 
+@pytest.mark.alone
 async def test_an_outage_is_no_bug(client: httpx.AsyncClient, broken: Any) -> None:
     broken("/api/out/", ConnectionRefusedError("postgres"))
     answer = await client.get("/api/out/")
@@ -124,6 +126,7 @@ async def test_a_page_has_the_same_bound_on_bodies(client: httpx.AsyncClient) ->
     assert answer.status_code == 413
 
 
+@pytest.mark.alone
 async def test_whatever_reads_a_body_is_bound(app: Application, client: httpx.AsyncClient) -> None:
     async def endpoint(request: Request) -> Response:
         return Response(str(len(await request.body())))
@@ -153,9 +156,9 @@ async def test_head_is_get_without_a_body(ann: User) -> None:
     assert head.headers["content-length"] == got.headers["content-length"]
 
 
-async def test_each_request_leaves_a_line(config: AppConfig, tmp_path: Path) -> None:
+async def test_each_request_leaves_a_line(own_config: AppConfig, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    app = build(dataclasses.replace(config, access_log=str(path)))
+    app = build(dataclasses.replace(own_config, access_log=str(path)))
     async with lifespan(app), http_client(app) as client:
         await client.get("/livez", headers={"x-request-id": "number-one"})
         await client.get("/api/user/1/?token=hidden")

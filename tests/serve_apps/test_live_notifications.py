@@ -30,7 +30,7 @@ from tests.serve_apps.inprocess import (
     weaken_passwords,
 )
 
-WAIT_S = 8.0
+WAIT_S = 30.0
 
 
 class Replica:

@@ -23,10 +23,13 @@ from tests.serve_apps.inprocess import make_config
 MAIL = "/operations/mail/"
 
 
-@pytest.fixture
-def config(database_url: str, redis_url: str, tmp_path: Path) -> AppConfig:
+@pytest.fixture(scope="module")
+def config(
+    shared_database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AppConfig:
     """Development, with a folder of caught mail."""
-    return make_config(database_url, redis_url, mail_dir=str(tmp_path / "mail"), dev_mode=True)
+    folder = tmp_path_factory.mktemp("mail")
+    return make_config(shared_database_url, redis_url, mail_dir=str(folder), dev_mode=True)
 
 
 async def dead_letter(app: Application, user: User, office: PostOffice) -> None:

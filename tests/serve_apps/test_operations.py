@@ -67,6 +67,7 @@ async def test_who_loses_the_role_loses_the_page(app: Application, operator: Bro
     assert (await operator.go("/operations/")).status_code == 404
 
 
+@pytest.mark.alone
 async def test_the_page_is_complete_without_scripts(operator: Browser) -> None:
     await operator.go("/operations/")
     page = operator.page.text
@@ -103,6 +104,7 @@ async def test_moves_pins_proofs_and_incidents_are_seen(
     assert "accounts/0 was replaced." in operator.text
 
 
+@pytest.mark.alone
 async def test_the_api_says_the_same(app: Application, ann: User) -> None:
     pool = app.services.pool
     await roles.grant(pool, int(ann.id), OPERATOR, "a test")

@@ -174,6 +174,7 @@ async def test_who_logs_in_for_a_page_of_the_office_comes_to_it(enter: Enter) ->
     assert ira.page.url.path == "/office/audit/"
 
 
+@pytest.mark.alone
 async def test_the_audit_log(app: Application, enter: Enter) -> None:
     ira, sam = await enter("Ira", "auditor"), await enter("Sam", "support")
     pool = app.services.pool

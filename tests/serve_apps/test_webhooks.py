@@ -16,10 +16,10 @@ from tests.serve_apps.conftest import User
 from tests.serve_apps.inprocess import make_config
 
 
-@pytest.fixture
-def config(database_url: str, redis_url: str) -> AppConfig:
+@pytest.fixture(scope="module")
+def config(shared_database_url: str, redis_url: str) -> AppConfig:
     """Requests may go to this machine."""
-    return make_config(database_url, redis_url, private_webhooks=True)
+    return make_config(shared_database_url, redis_url, private_webhooks=True)
 
 
 @pytest.fixture

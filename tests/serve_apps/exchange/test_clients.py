@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from serve_apps.tasks import end_tasks
 from tests.serve_apps.exchange.venue import (
     SYMBOL,
     Refusal,
@@ -28,7 +29,7 @@ from tests.serve_apps.exchange.venue import (
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".venv-clients/bin/python"
 SCRIPTS = Path(__file__).parent / "clients"
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 
 
 @pytest.fixture
@@ -40,8 +41,9 @@ async def exchange(database_url: str, redis_url: str) -> AsyncIterator[Venue]:
 
 async def run(venue: Venue, script: str) -> None:
     """Let a client trade; it says itself what is wrong."""
-    ann = await venue.trader("ann", USD=1_000_000)
-    ben = await venue.trader("ben", BTC=100, USD=1_000_000)
+    name = script.removesuffix(".py")
+    ann = await venue.trader(f"ann.{name}", USD=1_000_000)
+    ben = await venue.trader(f"ben.{name}", BTC=100, USD=1_000_000)
     given = {
         "url": venue.url,
         "ann_key": ann.key,
@@ -103,11 +105,22 @@ async def test_ccxt(exchange: Venue) -> None:
     await run(exchange, "with_ccxt.py")
 
 
-async def test_ccxt_pro(exchange: Venue) -> None:
-    async with busy(exchange):
-        await run(exchange, "with_ccxt_pro.py")
+FOLLOWERS = ("with_ccxt_pro.py", "with_python_binance.py")
 
 
-async def test_python_binance(exchange: Venue) -> None:
-    async with busy(exchange):
-        await run(exchange, "with_python_binance.py")
+@pytest.fixture(scope="module")
+async def following(
+    shared_database_url: str, redis_url: str
+) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
+    """Clients that follow a busy market, all at once: they mostly wait for what comes."""
+    async with open_venue(shared_database_url, redis_url, project=True) as venue, busy(venue):
+        clients = {script: asyncio.create_task(run(venue, script)) for script in FOLLOWERS}
+        yield clients
+        await end_tasks(list(clients.values()))
+
+
+@pytest.mark.parametrize("script", FOLLOWERS)
+async def test_who_follows_a_busy_market(
+    following: dict[str, asyncio.Task[None]], script: str
+) -> None:
+    await following[script]

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from serve_apps.exchange.errors import Refused
 from serve_apps.exchange.limits import BAN_FIRST_S, VIOLATIONS_MAX, Limits, LimitSettings
@@ -143,7 +145,7 @@ async def test_bans_grow_and_hold_everywhere(clock: Clock, connection: redis.asy
 
 
 async def test_limits_hold_without_redis(clock: Clock) -> None:
-    away = redis.asyncio.Redis(host="127.0.0.1", port=1)
+    away = redis.asyncio.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
     limits = replica(clock, away)
     assert statuses(limits, "192.0.2.1", 5) == [200] * 5
     with pytest.raises(redis.exceptions.ConnectionError):

@@ -17,9 +17,9 @@ ASKED = {"access-control-request-method": "POST", "access-control-request-header
 
 
 @pytest.fixture
-async def open_to_shop(config: AppConfig) -> AsyncIterator[Application]:
+async def open_to_shop(own_config: AppConfig) -> AsyncIterator[Application]:
     """An application that pages of the shop may use."""
-    app = build(dataclasses.replace(config, cors_origins=(SHOP,)))
+    app = build(dataclasses.replace(own_config, cors_origins=(SHOP,)))
     weaken_passwords(app)
     async with lifespan(app):
         yield app

@@ -23,8 +23,8 @@ RESTART = 1012
 """``Service Restart``: come back (RFC 6455, registry of close codes)."""
 
 
-async def test_draining(config: AppConfig) -> None:
-    app = build(config)
+async def test_draining(own_config: AppConfig) -> None:
+    app = build(own_config)
     weaken_passwords(app)
     asked, go_on = asyncio.Event(), asyncio.Event()
 

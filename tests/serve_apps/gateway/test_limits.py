@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 import uuid
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,8 @@ import msgspec
 import pytest
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from serve_apps.application import AppConfig, Application, build
 from serve_apps.gateway.counts import SharedCounts
@@ -153,7 +156,7 @@ async def test_what_is_aimed_at_is_guarded_wherever_one_comes_from(
 
 
 async def test_without_redis_logins_go_on_and_gifts_do_not() -> None:
-    away = redis.asyncio.Redis(host="127.0.0.1", port=1)
+    away = redis.asyncio.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
     gate = gate_of(away)
     address = someone()
     answers = [await gate.admit("login", address, f"{n}@example.com") for n in range(7)]
@@ -185,12 +188,16 @@ SOME = msgspec.structs.replace(FEW, address="16/minute")
 
 
 @pytest.fixture
-async def strict(config: AppConfig, connection: redis.asyncio.Redis) -> AsyncIterator[Application]:
+async def strict(
+    own_config: AppConfig, connection: redis.asyncio.Redis
+) -> AsyncIterator[Application]:
     """An application that allows little. Its sessions have the numbers of other tests'."""
     async for key in connection.scan_iter("kontor:count:session:*"):
         await connection.delete(key)
-    app = build(dataclasses.replace(config, request_limits=SOME, forwarded_hops=1))
+    app = build(dataclasses.replace(own_config, request_limits=SOME, forwarded_hops=1))
     weaken_passwords(app)
+    now = time.time()
+    app.services.counts.now = lambda: now  # no minute ends meanwhile
     async with lifespan(app):
         yield app
 

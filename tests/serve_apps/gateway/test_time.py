@@ -20,9 +20,9 @@ LIMIT_S = 0.15
 
 
 @pytest.fixture
-async def hasty(config: AppConfig) -> AsyncIterator[Application]:
+async def hasty(own_config: AppConfig) -> AsyncIterator[Application]:
     """An application with little patience, and routes that try it."""
-    app = build(dataclasses.replace(config, body_s=LIMIT_S, answer_s=LIMIT_S))
+    app = build(dataclasses.replace(own_config, body_s=LIMIT_S, answer_s=LIMIT_S))
     weaken_passwords(app)
     app._watch._look_s = 0.02
 

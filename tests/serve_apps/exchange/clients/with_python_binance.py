@@ -16,7 +16,7 @@ from binance.exceptions import BinanceAPIException
 
 SYMBOL = "BTCUSD"
 COMPARED = 20
-PATIENCE_S = 40
+PATIENCE_S = 120
 
 
 def point(url: str) -> None:
@@ -113,7 +113,7 @@ async def follow_depth(ann: Any) -> None:
         following = asyncio.create_task(keep_depth(cached, seen))
         while compared < COMPARED:
             read = await ann.get_order_book(symbol=SYMBOL, limit=1_000)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.15)
             found = seen.get(read["lastUpdateId"])
             if found is not None:
                 assert found == (read["bids"], read["asks"]), (found, read)
