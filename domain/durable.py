@@ -35,6 +35,17 @@ class Moved(msgspec.Struct, frozen=True, array_like=True, tag=3):
     slot: int
 
 
+@final
+class Version(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Stands for all that has happened to an entity; a reply that the runtime fills in.
+
+    Whatever is read from the tables after this was answered may be kept under it: as long as the
+    same version is answered, nothing of the entity's has changed. It never comes again.
+    """
+
+    value: str = ""
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """A message from one entity to another, which is of the same kind unless ``kind`` says so.
 

@@ -31,6 +31,7 @@ from serve_apps.exchange.keys import ApiKeys
 from serve_apps.exchange.limits import LimitSettings
 from serve_apps.gateway.counts import SharedCounts
 from serve_apps.gateway.limits import Gate, RequestLimits
+from serve_apps.hot_reads import HotReads
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
 from serve_apps.tasks import end_tasks
@@ -166,6 +167,7 @@ class Services:
         self.counts = SharedCounts(time.time if clock is None else lambda: clock().timestamp())
         self.gate = Gate(config.request_limits, self.counts)
         self.directory = Directory()
+        self.hot_reads = HotReads()
         self.catalogue = Catalogue()
         self._jobs: list[asyncio.Task[None]] = []
         self._woken: dict[str, asyncio.Event] = {}

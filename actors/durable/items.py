@@ -71,13 +71,14 @@ Item = Request | Incoming | Confirmed
 class Entity(msgspec.Struct, gc=False):
     """A state in memory; ``dirty`` until a checkpoint has it, ``used`` is the last checkpoint
     round in which it was touched. In an open turn, ``before`` is what it held before, and when
-    it was due."""
+    it was due. ``changed`` is another number after each change."""
 
     state: Any
     slot: int
     dirty: bool = False
     used: int = 0
     before: tuple[dict[str, int], int] | None = None
+    changed: int = 0
 
 
 class Turn:

@@ -6,6 +6,7 @@ what is idle is packed, and dropped in the end. What should happen is decided in
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any, Final
@@ -73,6 +74,11 @@ class Memory:
         self.recent: dict[bytes, Seen] = {}
         self.round = 1
         self.era = 1
+        self.life = secrets.token_hex(8)
+        """Another text for each time that a memory is read back, of this or another partition: an
+        epoch comes again where a database is restored to an earlier moment."""
+        self.changes = 0
+        """How often an entity has come into memory, or changed there."""
         self._away: dict[str, int] = {}
         """How many messages are on their way to an entity of this kind."""
 
@@ -92,7 +98,8 @@ class Memory:
 
     def admit(self, key: str, state: Any) -> None:
         """Take an entity into memory."""
-        self.entities[key] = Entity(state, self.slot(key), False, self.round)
+        self.changes += 1
+        self.entities[key] = Entity(state, self.slot(key), False, self.round, None, self.changes)
 
     def resume(self, partition: PartitionState[Any]) -> None:
         """Begin with the state of a checkpoint."""

@@ -14,7 +14,7 @@ import msgspec
 from actors.durable.items import Batch, Confirmed, Entity, Incoming, Item, Request, Turn
 from actors.durable.memory import Memory, Seen
 from actors.durable.records import Answer, Received, Sent, Verdict
-from domain.durable import Decision, Message, Moved, Rejection, Unavailable
+from domain.durable import Decision, Message, Moved, Rejection, Unavailable, Version
 
 ID_REUSED: Final = "id_reused"
 STALE: Final = Unavailable("stale")
@@ -98,7 +98,9 @@ class Workspace(Memory):
             command_id, fingerprint = request.identities[0]
             self.recent[command_id] = Seen(fingerprint, None, self.era, [place])
         self._carry_out(turn, request.key, entity, decision)
-        if decision.reply is not None:
+        if type(decision.reply) is Version:
+            turn.answers.append((*place, Version(f"{self.life}/{entity.changed}")))
+        elif decision.reply is not None:
             self._answer(turn, place, request.identities, decision.reply)
         elif not request.identities:
             # Nothing will ever answer it later: a wake, of which only the end is of interest.
@@ -246,6 +248,8 @@ class Workspace(Memory):
                 record.append((key, event))
             entity.dirty = True
             entity.used = self.round
+            self.changes += 1
+            entity.changed = self.changes
         for message in decision.messages:
             receiver = None if message.kind else self.entities.get(message.to)
             here = receiver is not None and self.slots[receiver.slot]

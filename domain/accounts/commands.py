@@ -13,7 +13,7 @@ from enum import IntEnum
 import msgspec
 
 from domain.accounts import adjustment, trading
-from domain.durable import Moved, Rejection, Unavailable
+from domain.durable import Moved, Rejection, Unavailable, Version
 from domain.orders import Settle, Work, Worked
 
 
@@ -160,6 +160,12 @@ class ReadCustomer(_Wire, frozen=True, tag=11):
     customer: int
 
 
+class ReadVersion(_Wire, frozen=True, tag=19):
+    """Ask which version of the customer this is."""
+
+    customer: int
+
+
 class Credit(_Wire, frozen=True, tag=12):
     """Message: ``amount`` of ``currency`` for ``destination``, already taken from the source."""
 
@@ -208,6 +214,7 @@ Command = (
     | VoidHold
     | ExpireHolds
     | ReadCustomer
+    | ReadVersion
     | adjustment.Command
     | trading.Command
 )
@@ -320,5 +327,6 @@ Reply = (
     | Rejection
     | Unavailable
     | Moved
+    | Version
 )
 """What a command may be answered with."""

@@ -34,7 +34,7 @@ from domain.accounts.policy import Policy, transfer_fee
 from domain.accounts.settling import SettlingDecisions
 from domain.accounts.state import APPLY, Account, Customer, house_postings, postings
 from domain.accounts.views import account_view, customer_view, receipt
-from domain.durable import Decision, Message, Posting, Rejection
+from domain.durable import Decision, Message, Posting, Rejection, Version
 from domain.money import AMOUNT_MAX, CURRENCIES, convert
 from domain.orders import UNIT_EXPONENT, Settle, Work
 
@@ -55,7 +55,7 @@ _BY_ACCOUNT: Final = frozenset(
     }
 )
 _WITHOUT_ID: Final = frozenset(
-    {cmd.ReadCustomer, cmd.ExpireHolds, tr.ReadBrokerage, tr.WakeCustomer}
+    {cmd.ReadCustomer, cmd.ReadVersion, cmd.ExpireHolds, tr.ReadBrokerage, tr.WakeCustomer}
 )
 
 _ACCEPTED: Final = Decision()
@@ -82,6 +82,7 @@ class AccountsMachine(
             cmd.Transfer: self._transfer,
             cmd.Credit: self._credit,
             cmd.ReadCustomer: self._read,
+            cmd.ReadVersion: self._version,
             cmd.OpenCustomer: self._open_customer,
             cmd.OpenAccount: self._open_account,
             cmd.SetAccountStatus: self._set_status,
@@ -309,6 +310,9 @@ class AccountsMachine(
         if not state.accounts:
             return reject(Code.UNKNOWN_CUSTOMER, customer=command.customer)
         return Decision(reply=customer_view(command.customer, state, self.policy, now))
+
+    def _version(self, state: Customer, command: cmd.ReadVersion, now: int) -> Decision:
+        return Decision(reply=Version())
 
     # -- transfers ------------------------------------------------------------------------
 

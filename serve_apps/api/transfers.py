@@ -8,7 +8,7 @@ from domain.accounts.codes import Code
 from domain.accounts.commands import Receipt
 from domain.durable import Rejection
 from domain.identity.rules import IdentityCode
-from persistence.accounts import CursorInvalid, history
+from persistence.accounts import CursorInvalid, HistoryPage, history
 from persistence.accounts import transfer as find_transfer
 from serve_apps import confirmation
 from serve_apps.accounts import (
@@ -30,6 +30,7 @@ from serve_apps.api.bodies import (
 from serve_apps.api.examples import BATCH, BATCH_RESULT, HISTORY, TRANSFER, TRANSFER_FORM
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter
 from serve_apps.confirmation import Proof
+from serve_apps.hot_reads import is_first_page
 from serve_apps.identity import Client
 
 BATCH_SIZE_MAX: Final = 4 * 1024 * 1024
@@ -76,10 +77,13 @@ async def listed(call: Call) -> Outcome:
     query = values if isinstance(values, Rejection) else history_query(values)
     if isinstance(query, Rejection):
         return query
+    services, user = call.services, call.user
+    if is_first_page(query):
+        return _answer(await services.hot_reads.page(services, user, query.limit), user)
     try:
         page = await history(
-            call.services.pool,
-            call.user,
+            services.pool,
+            user,
             query.filter,
             sort=query.sort,
             descending=query.descending,
@@ -88,7 +92,11 @@ async def listed(call: Call) -> Outcome:
         )
     except CursorInvalid:
         return Rejection("cursor_invalid", {"parameter": "cursor"})
-    rows = [history_body(row, call.user) for row in page.rows]
+    return _answer(page, user)
+
+
+def _answer(page: HistoryPage, user: int) -> Answer:
+    rows = [history_body(row, user) for row in page.rows]
     return Answer(HistoryPageBody(rows, page.next_cursor))
 
 

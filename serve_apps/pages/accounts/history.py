@@ -18,6 +18,7 @@ from persistence.accounts import history as read_history
 from persistence.accounts import transfer as read_transfer
 from serve_apps import accounts
 from serve_apps.accounts import HistoryQuery, history_query, rate_text
+from serve_apps.hot_reads import ROWS_MAX, is_first_page
 from serve_apps.pages.accounts.views import Entry, booked, entries
 from serve_apps.pages.sorted_list import Column, address, headings, orders
 from serve_apps.pages.visit import Refused, Visit
@@ -92,6 +93,8 @@ def _wanted(query: Mapping[str, str]) -> HistoryQuery | Rejection:
 
 
 async def _read(visit: Visit, wanted: HistoryQuery, cursor: str | None, limit: int) -> HistoryPage:
+    if cursor is None and is_first_page(wanted) and limit <= ROWS_MAX:
+        return await visit.services.hot_reads.page(visit.services, visit.user, limit)
     return await read_history(
         visit.services.pool, visit.user, wanted.filter,
         sort=wanted.sort, descending=wanted.descending, cursor=cursor, limit=limit,

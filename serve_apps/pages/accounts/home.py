@@ -42,7 +42,7 @@ async def overview_fragment(visit: Visit) -> Response:
 
 async def _overview(visit: Visit) -> dict[str, Any]:
     view = await accounts.overview(visit.services, visit.user)
-    page = await read_history(visit.services.pool, visit.user, HistoryFilter(), limit=ACTIVITY_ROWS)
+    page = await visit.services.hot_reads.page(visit.services, visit.user, ACTIVITY_ROWS)
     base = visit.query.get("base") or visit.request.cookies.get("base", "")
     if base not in CURRENCIES:
         base = visit.services.config.bonus_currency
