@@ -7,48 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import WebSocketRoute, expect
 
-from cluster.demo import PEOPLE
 from tests.e2e.conftest import MakeCustomer, OpenBrowser
-from tests.e2e.customer import Customer, complain_about_scripts, sign_up
-from tests.e2e.test_looks import WIDTHS, check, picture
+from tests.e2e.customer import complain_about_scripts, sign_up
+from tests.e2e.looks import WIDTHS, check, picture
+from tests.e2e.steps import enter
+from tests.e2e.trader import FAR, MARKET, fund, order, trade_page
 
 pytestmark = pytest.mark.e2e
-
-MARKET = "/trade/BTCUSD"
-ADMINISTRATOR = next(person for person in PEOPLE if "administrator" in person.roles)
-FAR = "40000"
-"""A price that nobody will sell at, within the band that orders must be in."""
-
-
-def fund(customer: Customer, amount: str) -> None:
-    """Move dollars to the exchange."""
-    customer.go("portfolio/")
-    page = customer.page
-    page.locator("#fund-account").select_option(customer.accounts["USD"])
-    page.locator("#fund-amount").fill(amount)
-    page.get_by_role("button", name="Add money").click()
-    expect(page.get_by_text("The money is at the exchange.")).to_be_visible()
-
-
-def trade_page(page: Page) -> None:
-    """Open the market and wait until it is live."""
-    page.goto(MARKET)
-    expect(page.locator("[data-feed-light]")).to_have_text("Live")
-    expect(page.locator("[data-asks] .level").first).to_be_attached()
-
-
-def order(page: Page, **fields: str) -> None:
-    """Fill in the ticket and send it."""
-    ticket = page.locator("[data-ticket]")
-    if "side" in fields:
-        ticket.locator(f"input[name=side][value={fields.pop('side')}]").check(force=True)
-    if "type" in fields:
-        ticket.locator("#type").select_option(fields.pop("type"))
-    for name, text in fields.items():
-        ticket.locator(f"#{name}").fill(text)
-    ticket.locator("[data-submit]:visible").click()
 
 
 def test_a_visitor_finds_an_instrument_and_sees_it_move(open_browser: OpenBrowser) -> None:
@@ -138,15 +105,11 @@ def test_enter_sends_the_side_that_is_chosen(make_customer: MakeCustomer) -> Non
 def test_a_halt_shows_on_open_pages(open_browser: OpenBrowser) -> None:
     visitor, page = open_browser().new_page(), open_browser().new_page()
     complain_about_scripts(visitor)
-    complain_about_scripts(page)
     visitor.goto("/trade/LTCUSD")
     expect(visitor.locator("[data-feed-light]")).to_have_text("Live")
     banner = visitor.locator("[data-banner]")
     expect(banner).to_be_hidden()
-    page.goto("/operations/instruments/")
-    page.get_by_label("E-mail address").fill(ADMINISTRATOR.email)
-    page.get_by_label("Password").fill(ADMINISTRATOR.password)
-    page.get_by_role("button", name="Log in").click()
+    enter(page, "/operations/instruments/", "Instruments")
     row = page.locator('tr[data-instrument="LTCUSD"]')
     for change, reason in (("halt", "News are awaited"), ("resume", "")):
         row.locator("summary").click()
@@ -286,12 +249,17 @@ def test_pages_of_the_exchange(
         check(page)
     page.locator("details[data-switcher] summary").click()
     check(page)
-    for path in ("/markets", "/markets/BTCUSD", "/markets?q=nothing-is-called-so"):
-        page.goto(path)
-        check(page)
-    for path in ("portfolio/", "orders/", "orders/?side=sell", "orders/?sort=x", "fills/", "keys/"):
+    page.goto("/markets?q=nothing-is-called-so")
+    check(page)
+    for path in ("orders/?side=sell", "orders/?sort=x"):
         ann.go(path)
         check(page)
+    ann.go("orders/")
+    if narrow:
+        page.get_by_label("Order", exact=True).select_option("Lowest price first")
+        expect(page).to_have_url(re.compile("sort=price"))
+        check(page)
+    ann.go("keys/")
     page.get_by_label("Name", exact=True).fill("My bot")
     page.get_by_role("button", name="Make the key").click()
     expect(page.locator("[data-secret]")).to_be_visible()

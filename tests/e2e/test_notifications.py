@@ -7,8 +7,8 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e import test_looks
 from tests.e2e.conftest import MakeCustomer
+from tests.e2e.looks import check
 
 pytestmark = pytest.mark.e2e
 
@@ -52,14 +52,14 @@ def test_notifications_are_shown_once_and_stay_in_the_list(make_customer: MakeCu
     other.get_by_role("link", name="Notifications").first.click()
     row = other.locator("[data-notification]").filter(has_text="You received 12.50 USD")
     expect(row).to_contain_text("From Ann B.")
-    test_looks.check(other)
+    check(other)
     row.get_by_role("button", name="Mark as read").click()
     expect(other.locator("[data-unread]")).to_be_hidden()
 
     other.get_by_role("link", name="Choose what you hear of").click()
     box = other.get_by_role("checkbox", name="Money received: In Kontor")
     expect(box).to_be_checked()
-    test_looks.check(other)
+    check(other)
     expect(other.get_by_role("checkbox", name="Password changed: E-mail")).to_be_disabled()
     box.uncheck()
     other.get_by_role("button", name="Save").click()

@@ -12,15 +12,13 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from cluster.demo import PEOPLE
 from tests.cluster.running import Running, kontor
 from tests.e2e.conftest import MakeCustomer, OpenBrowser
-from tests.e2e.customer import PASSWORD, complain_about_scripts
-from tests.e2e.test_looks import WIDTHS, check, picture
+from tests.e2e.customer import PASSWORD
+from tests.e2e.looks import WIDTHS, check, picture
+from tests.e2e.steps import enter
 
 pytestmark = pytest.mark.e2e
-
-OPERATOR = next(person for person in PEOPLE if "operator" in person.roles)
 
 
 def command(running: Running, *words: str) -> Any:
@@ -31,8 +29,8 @@ def command(running: Running, *words: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def site(running: Running) -> str:
-    """A platform with three partitions, a pinned customer and a proof; its address."""
+def site(running: Running) -> None:
+    """A platform with three partitions, a pinned customer and a proof."""
     with httpx.Client(base_url=running.url, timeout=30) as client:
         users = []
         for name in ("Ann", "Ben"):
@@ -51,17 +49,11 @@ def site(running: Running) -> str:
     assert command(running, "scale", "accounts", "3")["done"]
     assert command(running, "pin", "accounts", users[0]["user"]["id"])["done"]
     assert command(running, "check")["ok"]
-    return f"http://localhost:{running.port}"
 
 
-def enter(page: Page, site: str) -> None:
-    """Ask for the operations page, log in, and be there."""
-    complain_about_scripts(page)
-    page.goto(f"{site}/operations/")
-    page.get_by_label("E-mail address").fill(OPERATOR.email)
-    page.get_by_label("Password").fill(OPERATOR.password)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Operations", exact=True)).to_be_visible()
+def watch(page: Page) -> None:
+    """Log in at the operations page, and see the first of it."""
+    enter(page, "/operations/", "Operations")
     expect(page.locator("[data-books=right]")).to_be_visible()
 
 
@@ -69,14 +61,14 @@ def enter(page: Page, site: str) -> None:
 @pytest.mark.parametrize(("width", "height"), WIDTHS, ids=["1280", "390"])
 def test_how_it_looks(
     open_browser: OpenBrowser,
-    site: str,
+    site: None,
     screenshots: Path | None,
     width: int,
     height: int,
     dark: bool,
 ) -> None:
     page = open_browser(width=width, height=height, dark=dark).new_page()
-    enter(page, site)
+    watch(page)
     check(page)
     expect(page.get_by_text("running").locator("visible=true")).to_have_count(5)
     expect(page.locator("[data-proof]")).to_contain_text("right, in")
@@ -86,10 +78,10 @@ def test_how_it_looks(
 
 
 def test_moves_are_seen_while_they_happen(
-    open_browser: OpenBrowser, running: Running, site: str, screenshots: Path | None
+    open_browser: OpenBrowser, running: Running, site: None, screenshots: Path | None
 ) -> None:
     page = open_browser().new_page()
-    enter(page, site)
+    watch(page)
     map_text = page.get_by_role("img", name="Map of the 4,096 slots of accounts").locator("desc")
     books = page.get_by_role("img", name="Map of the 4,096 slots of books").locator("desc")
     expect(books).to_contain_text("books/0 owns 4,096.")
@@ -117,9 +109,9 @@ def test_moves_are_seen_while_they_happen(
     expect(page.locator("[data-books=right]")).to_be_visible()
 
 
-def test_it_says_so_when_news_stop(open_browser: OpenBrowser, site: str) -> None:
+def test_it_says_so_when_news_stop(open_browser: OpenBrowser, site: None) -> None:
     page = open_browser().new_page()
-    enter(page, site)
+    watch(page)
     expect(page.get_by_text("No news at the moment")).to_be_hidden()
     page.route("**/operations/fragments/overview", lambda route: route.fulfill(status=503))
     expect(page.get_by_text("No news at the moment")).to_be_visible()
@@ -128,9 +120,9 @@ def test_it_says_so_when_news_stop(open_browser: OpenBrowser, site: str) -> None
     expect(page.get_by_text("No news at the moment")).to_be_hidden()
 
 
-def test_it_is_complete_without_scripts(open_browser: OpenBrowser, site: str) -> None:
+def test_it_is_complete_without_scripts(open_browser: OpenBrowser, site: None) -> None:
     page = open_browser(javascript=False).new_page()
-    enter(page, site)
+    watch(page)
     expect(page.get_by_role("rowheader", name="accounts/0")).to_be_visible()
     expect(page.get_by_text("What the supervisor found and did")).to_be_visible()
 
