@@ -69,14 +69,15 @@ def _copy(root: Path) -> None:
     package.mkdir()
     modules = []
     for name in engine.MODULES:
-        text = (Path(engine.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        source = engine.INSTEAD.get(name, name)
+        text = (Path(engine.__file__).parent / f"{source}.py").read_text(encoding="utf-8")
         for other in engine.MODULES:
             text = text.replace(f"domain.trading.{other} ", f"{engine.PACKAGE}.{other} ")
         path = package / f"{name}.py"
         path.write_text(text, encoding="utf-8")
         modules.append(str(path.relative_to(root)))
-    source = f'"""The compiled matching engine."""\n\nSOURCE = "{engine.source_hash()}"\n'
-    (package / "__init__.py").write_text(source, encoding="utf-8")
+    init = f'"""The compiled matching engine."""\n\nSOURCE = "{engine.source_hash()}"\n'
+    (package / "__init__.py").write_text(init, encoding="utf-8")
     setup = _SETUP.format(modules=modules, package=engine.PACKAGE)
     (root / "setup.py").write_text(setup, encoding="utf-8")
 

@@ -9,6 +9,7 @@ typed Python; where a C compiler is there, ``make setup`` compiles it with mypyc
 from __future__ import annotations
 
 from heapq import heappop
+from typing import TYPE_CHECKING
 
 from domain.trading.auction import clearing
 from domain.trading.judging import (
@@ -21,7 +22,19 @@ from domain.trading.judging import (
     sound,
     status_of,
 )
-from domain.trading.levels import PLAIN, Conditions, Ladder, Order
+from domain.trading.levels import (
+    NUMBER,
+    PLAIN,
+    QUANTITY,
+    QUOTE,
+    SEQUENCE,
+    SIDE,
+    TRADED,
+    VISIBLE,
+    Conditions,
+    Ladder,
+    Order,
+)
 from domain.trading.resting import Resting
 from domain.trading.state import BookState
 from domain.trading.values import (
@@ -65,6 +78,9 @@ from domain.trading.values import (
     WOULD_TRIGGER,
 )
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 Result = tuple[int, int, int, int, str]
 
 
@@ -100,7 +116,7 @@ class Book(Resting):
         conditions = PLAIN
         if trigger or display or self_trade or expires_at or budget:
             conditions = Conditions(trigger, display, self_trade, expires_at, budget)
-        order = Order(number, side, kind, time_in_force, price, quantity, conditions)
+        order = self._coming.become(number, side, kind, time_in_force, price, quantity, conditions)
         code = self._flaw(order)
         if code:
             return REJECTED, 0, 0, 0, code
@@ -116,27 +132,31 @@ class Book(Resting):
 
     def cancel(self, number: int) -> Result:
         """Take an order out, or a stop that has not fired."""
-        order = self._orders.get(number)
-        if order is None:
+        rows = self._rows
+        row = rows.directory.find(rows.cells, number)
+        if not row:
             return REJECTED, 0, 0, 0, UNKNOWN_ORDER
-        self._leave(order)
-        return CANCELED, order.quantity, order.filled, order.quote, ""
+        self._leave(row)
+        rows.end(row)
+        cells = rows.cells
+        return CANCELED, cells[row + QUANTITY], cells[row + TRADED], cells[row + QUOTE], ""
 
     def amend(self, number: int, quantity: int) -> Result:
         """Reduce an order to ``quantity`` in all; it keeps its place."""
         if self.phase == CLOSED:
             return REJECTED, 0, 0, 0, MARKET_CLOSED
-        order = self._orders.get(number)
-        if order is None:
+        rows = self._rows
+        row = rows.directory.find(rows.cells, number)
+        if not row:
             return REJECTED, 0, 0, 0, UNKNOWN_ORDER
-        if not order.filled < quantity < order.quantity:
+        cells = rows.cells
+        before, filled = cells[row + QUANTITY], cells[row + TRADED]
+        if not filled < quantity < before:
             return REJECTED, 0, 0, 0, AMEND_QUANTITY
-        level = order.level
-        assert level is not None
-        hidden = quantity - order.filled - order.visible
-        level.reduce(order, order.quantity - quantity, -hidden if hidden < 0 else 0)
-        order.quantity = quantity
-        return status_of(order), quantity, order.filled, order.quote, ""
+        hidden = quantity - filled - cells[row + VISIBLE]
+        self._level(row).reduce(row, before - quantity, -hidden if hidden < 0 else 0)
+        cells[row + QUANTITY] = quantity
+        return status_of(filled), quantity, filled, cells[row + QUOTE], ""
 
     # -- time and rules ----------------------------------------------------------------------
 
@@ -145,11 +165,9 @@ class Book(Resting):
         if now > self.now:
             self.now = now
         while self._expiries and self._expiries[0][0] <= self.now:
-            when, number = heappop(self._expiries)
-            order = self._orders.get(number)
-            if order is not None and order.conditions.expires_at == when:
-                self._leave(order)
-                self._tell(order, EXPIRED)
+            entry = heappop(self._expiries)
+            if self._lives(entry):
+                self._over(self._rows.directory.find(self._rows.cells, entry[1]), EXPIRED)
 
     def next_expiry(self) -> int:
         """When the next good-till-date order ends; 0 when there is none."""
@@ -195,9 +213,8 @@ class Book(Resting):
     def delist(self) -> None:
         """Cancel every order and close for ever."""
         for ladder in (self._bids, self._asks, self._rising, self._falling):
-            for order in queue(ladder):
-                self._leave(order)
-                self._tell(order, CANCELED)
+            for row in queue(ladder):
+                self._over(row, CANCELED)
         self.phase = CLOSED
 
     # -- judging -----------------------------------------------------------------------------
@@ -206,7 +223,7 @@ class Book(Resting):
         """Why an order is refused, empty when it is not."""
         if self.phase != OPEN and self.phase != AUCTION:
             return MARKET_CLOSED if self.phase == CLOSED else MARKET_HALTED
-        if order.id in self._orders:
+        if self._rows.directory.find(self._rows.cells, order.id):
             return DUPLICATE_ORDER
         if not sound(order):
             return INVALID_ORDER
@@ -235,7 +252,7 @@ class Book(Resting):
     def _other(self, side: int) -> Ladder:
         return self._asks if side == BUY else self._bids
 
-    def _bound(self, order: Order) -> int:
+    def _bound(self, order: Order) -> i64:
         """The key of the last level of the other side that an order may trade at."""
         if order.side == BUY:
             price = order.price if order.price else ANY
@@ -264,27 +281,28 @@ class Book(Resting):
             status = EXPIRED_IN_MATCH
         return status, order.quantity, order.filled, order.quote, ""
 
-    def _take(self, taker: Order, bound: int) -> int:
+    def _take(self, taker: Order, bound: i64) -> int:
         """Trade with the other side until something ends it, and say what did."""
-        ladder = self._asks if taker.side == BUY else self._bids
-        left = taker.quantity if taker.quantity else ANY
-        budgeted, budget = taker.conditions.budget > 0, taker.conditions.budget
-        mode, owner = taker.conditions.self_trade, taker.id >> OWNER_SHIFT
+        ladder, cells = self._asks if taker.side == BUY else self._bids, self._rows.cells
+        left: i64 = taker.quantity if taker.quantity else ANY
+        budget: i64 = taker.conditions.budget
+        budgeted, mode, owner = budget > 0, taker.conditions.self_trade, taker.id >> OWNER_SHIFT
         while left:
             level = ladder.best()
             if level is None or level.key < bound:
                 return WAITS
             price, maker = level.price, level.first
-            while maker is not None and left:
-                quantity = maker.visible if maker.visible < left else left
+            while maker and left:
+                visible = cells[maker + VISIBLE]
+                quantity = visible if visible < left else left
                 if budgeted:
                     quantity = min(quantity, budget // price)
                     if not quantity:
                         return SPENT
-                if mode and maker.id >> OWNER_SHIFT == owner:
+                if mode and cells[maker + NUMBER] >> OWNER_SHIFT == owner:
                     if mode != DECREMENT:
                         if mode != EXPIRE_TAKER:
-                            self._drop(maker)
+                            self._over(maker, EXPIRED_IN_MATCH)
                         if mode != EXPIRE_MAKER:
                             return STOPPED
                         maker = level.first
@@ -302,32 +320,35 @@ class Book(Resting):
                 maker = level.first
         return DONE
 
-    def _trade(self, maker: Order, taker: Order, price: int, quantity: int) -> None:
+    def _trade(self, maker: i64, taker: Order, price: i64, quantity: i64) -> None:
         """Book a trade, on the side of the taker."""
         self.trade_id += 1
-        self.trades.append((self.trade_id, maker.id, taker.id, price, quantity, taker.side))
+        number = self._rows.cells[maker + NUMBER]
+        self.trades.append((self.trade_id, number, taker.id, price, quantity, taker.side))
         self.last = price
         taker.filled += quantity
         taker.quote += price * quantity
 
-    def _give(self, maker: Order, price: int, quantity: int) -> None:
+    def _give(self, maker: i64, price: i64, quantity: i64) -> None:
         """Book a trade on the side of an order that rests."""
-        if maker.quantity - maker.filled == quantity:
+        cells = self._rows.cells
+        left = cells[maker + QUANTITY] - cells[maker + TRADED]
+        level = self._level(maker)
+        if left != quantity:
+            level.reduce(maker, quantity, quantity)
+        else:
             self._leave(maker)
-            maker.filled += quantity
-            maker.quote += price * quantity
+        cells[maker + TRADED] = cells[maker + TRADED] + quantity
+        cells[maker + QUOTE] = cells[maker + QUOTE] + price * quantity
+        if left == quantity:
             self._tell(maker, FILLED)
+            self._rows.end(maker)
             return
-        level = maker.level
-        assert level is not None
-        level.reduce(maker, quantity, quantity)
-        maker.filled += quantity
-        maker.quote += price * quantity
-        if not maker.visible:
+        if not cells[maker + VISIBLE]:
             level.refill(maker)
         self._tell(maker, PARTIALLY_FILLED)
 
-    def _fillable(self, order: Order, bound: int) -> bool:
+    def _fillable(self, order: Order, bound: i64) -> bool:
         """Whether all of a fill-or-kill order would be filled. Changes nothing."""
         left = order.quantity if order.quantity else ANY
         budgeted, budget = order.conditions.budget > 0, order.conditions.budget
@@ -348,46 +369,45 @@ class Book(Resting):
                 return False
         return False
 
-    def _decrement(self, order: Order, quantity: int) -> None:
+    def _decrement(self, row: i64, quantity: i64) -> None:
         """Take ``quantity`` off an order that met one of its own owner; nothing left ends it."""
-        if order.quantity - order.filled == quantity:
-            self._drop(order)
+        cells = self._rows.cells
+        if cells[row + QUANTITY] - cells[row + TRADED] == quantity:
+            self._over(row, EXPIRED_IN_MATCH)
             return
-        level = order.level
-        assert level is not None
-        level.reduce(order, quantity, quantity)
-        order.quantity -= quantity
-        if not order.visible:
-            level.refill(order)
-        self._tell(order, status_of(order))
+        level = self._level(row)
+        level.reduce(row, quantity, quantity)
+        cells[row + QUANTITY] = cells[row + QUANTITY] - quantity
+        if not cells[row + VISIBLE]:
+            level.refill(row)
+        self._tell(row, status_of(cells[row + TRADED]))
 
-    def _clear(self, price: int) -> int:
+    def _clear(self, price: i64) -> int:
         """Trade all that crosses at ``price``, the newer of two orders as the taker."""
-        traded = 0
+        traded, cells = 0, self._rows.cells
         while True:
             bids, asks = self._bids.best(), self._asks.best()
             if bids is None or asks is None or bids.price < price or asks.price > price:
                 return traded
             maker, taker = bids.first, asks.first
-            assert maker is not None
-            assert taker is not None
-            if maker.sequence > taker.sequence:
+            if cells[maker + SEQUENCE] > cells[taker + SEQUENCE]:
                 maker, taker = taker, maker
-            quantity = min(maker.visible, taker.visible)
-            mode = taker.conditions.self_trade
-            if mode and maker.id >> OWNER_SHIFT == taker.id >> OWNER_SHIFT:
+            first, second = cells[maker + NUMBER], cells[taker + NUMBER]
+            quantity = min(cells[maker + VISIBLE], cells[taker + VISIBLE])
+            mode = self._rows.conditions(taker).self_trade
+            if mode and first >> OWNER_SHIFT == second >> OWNER_SHIFT:
                 if mode == DECREMENT:
                     self._decrement(maker, quantity)
                     self._decrement(taker, quantity)
                     continue
                 if mode != EXPIRE_TAKER:
-                    self._drop(maker)
+                    self._over(maker, EXPIRED_IN_MATCH)
                 if mode != EXPIRE_MAKER:
-                    self._drop(taker)
+                    self._over(taker, EXPIRED_IN_MATCH)
                 continue
             traded += quantity
             self.trade_id += 1
-            self.trades.append((self.trade_id, maker.id, taker.id, price, quantity, taker.side))
+            self.trades.append((self.trade_id, first, second, price, quantity, cells[taker + SIDE]))
             self._give(maker, price, quantity)
             self._give(taker, price, quantity)
 
@@ -405,7 +425,7 @@ class Book(Resting):
             order = fired[index]
             index += 1
             if limited(order) and not self._ask_bound <= order.price <= self._bid_bound:
-                self._tell(order, EXPIRED)
+                self.changes.append((order.id, EXPIRED, order.quantity, order.filled, order.quote))
                 continue
             status, quantity, filled, quote, _ = self._enter(order)
             self.changes.append((order.id, status, quantity, filled, quote))
@@ -417,11 +437,12 @@ class Book(Resting):
             level = ladder.best()
             if level is None or level.key < last:
                 return
-            order = level.first
-            while order is not None:
-                self._leave(order)
-                fired.append(order)
-                order = level.first
+            row = level.first
+            while row:
+                fired.append(self._rows.order(row))
+                self._leave(row)
+                self._rows.end(row)
+                row = level.first
 
     # -- coming and going --------------------------------------------------------------------
 
@@ -429,16 +450,13 @@ class Book(Resting):
         """Let an order rest at its price."""
         left = order.quantity - order.filled
         display = order.conditions.display
-        order.visible = display if 0 < display < left else left
-        self._join(order, self._bids if order.side == BUY else self._asks, order.price)
-        return status_of(order), order.quantity, order.filled, order.quote, ""
+        visible = display if 0 < display < left else left
+        self._join(order, self._bids if order.side == BUY else self._asks, order.price, visible)
+        return status_of(order.filled), order.quantity, order.filled, order.quote, ""
 
     def _wait(self, order: Order) -> Result:
         """Let a stop wait for its trigger, unseen."""
         self._stops += 1
-        self._join(order, self._rising if rises(order) else self._falling, order.conditions.trigger)
+        ladder = self._rising if rises(order) else self._falling
+        self._join(order, ladder, order.conditions.trigger, 0)
         return NEW, order.quantity, 0, 0, ""
-
-    def _drop(self, order: Order) -> None:
-        self._leave(order)
-        self._tell(order, EXPIRED_IN_MATCH)

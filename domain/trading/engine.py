@@ -10,8 +10,11 @@ from hashlib import sha256
 from pkgutil import get_data
 from typing import TYPE_CHECKING, Final
 
-MODULES: Final = ("values", "levels", "judging", "auction", "resting", "book")
+MODULES: Final = ("values", "cells", "levels", "judging", "auction", "resting", "book")
 """The modules that are compiled, each after those that it imports."""
+
+INSTEAD: Final = {"cells": "cells_packed"}
+"""What is compiled in the place of a module: the same in a form that only pays when compiled."""
 
 PACKAGE: Final = "kontor_engine"
 """What the compiled form is called."""
@@ -20,7 +23,7 @@ PACKAGE: Final = "kontor_engine"
 def source_hash() -> str:
     """A hash of the modules as they are in this installation."""
     digest = sha256()
-    for name in MODULES:
+    for name in (*MODULES, *INSTEAD.values()):
         digest.update(get_data("domain.trading", f"{name}.py") or b"")
     return digest.hexdigest()
 
@@ -40,4 +43,4 @@ else:
     if not COMPILED:
         from domain.trading.book import Book
 
-__all__ = ["COMPILED", "MODULES", "PACKAGE", "Book", "source_hash"]
+__all__ = ["COMPILED", "INSTEAD", "MODULES", "PACKAGE", "Book", "source_hash"]

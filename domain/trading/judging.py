@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from domain.trading.levels import Ladder, Level, Order
+from domain.trading.levels import (
+    NEXT,
+    NUMBER,
+    PRICE,
+    QUANTITY,
+    QUOTE,
+    SEQUENCE,
+    SIDE,
+    TRADED,
+    VISIBLE,
+    Ladder,
+    Level,
+    Order,
+    Rows,
+)
 from domain.trading.state import OrderState
 from domain.trading.values import (
     ANY,
@@ -29,6 +44,9 @@ from domain.trading.values import (
     WORTH_MAX,
 )
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 
 def limited(order: Order) -> bool:
     """Whether the price of an order is a limit at which it may rest."""
@@ -47,9 +65,9 @@ def rises(order: Order) -> bool:
     return loses == (order.side == BUY)
 
 
-def status_of(order: Order) -> int:
+def status_of(filled: int) -> int:
     """The status of an order that is in the book."""
-    return PARTIALLY_FILLED if order.filled else NEW
+    return PARTIALLY_FILLED if filled else NEW
 
 
 def sound(order: Order) -> bool:
@@ -83,25 +101,26 @@ def offered(level: Level, taker: Order) -> tuple[int, bool]:
     first order of its owner.
     """
     owner, quantity, visible = taker.id >> OWNER_SHIFT, 0, 0
-    order = level.first
-    while order is not None:
-        if order.id >> OWNER_SHIFT != owner:
-            visible += order.visible
-            quantity += order.quantity - order.filled
+    cells, row = level.rows.cells, level.first
+    while row:
+        if cells[row + NUMBER] >> OWNER_SHIFT != owner:
+            visible += cells[row + VISIBLE]
+            quantity += cells[row + QUANTITY] - cells[row + TRADED]
         elif taker.conditions.self_trade != EXPIRE_MAKER:
             return visible, True
-        order = order.next
+        row = cells[row + NEXT]
     return quantity, False
 
 
-def queue(ladder: Ladder, limit: int = ANY) -> list[Order]:
-    """Orders of the best levels, by priority."""
-    result: list[Order] = []
+def queue(ladder: Ladder, limit: int = ANY) -> list[int]:
+    """The rows of the orders of the best levels, by priority."""
+    result: list[int] = []
+    cells = ladder.rows.cells
     for level in islice(ladder.down(), limit):
-        order = level.first
-        while order is not None:
-            result.append(order)
-            order = order.next
+        row = level.first
+        while row:
+            result.append(row)
+            row = cells[row + NEXT]
     return result
 
 
@@ -110,23 +129,32 @@ def curve(ladder: Ladder) -> list[tuple[int, int]]:
     return [(level.price, level.total) for level in ladder.down()]
 
 
-def row(order: Order) -> OrderState:
+def shown(ladder: Ladder, limit: int) -> list[tuple[int, int, int]]:
+    """Price, number and visible quantity of each order of the best levels, by priority."""
+    cells = ladder.rows.cells
+    return [
+        (cells[row + PRICE], cells[row + NUMBER], cells[row + VISIBLE])
+        for row in queue(ladder, limit)
+    ]
+
+
+def stored(rows: Rows, row: i64) -> OrderState:
     """An order as it is stored."""
-    more = order.conditions
+    cells, more = rows.cells, rows.conditions(row)
     return OrderState(
-        order.id,
-        order.side,
-        order.type,
-        order.time_in_force,
-        order.price,
-        order.quantity,
-        order.filled,
-        order.quote,
-        order.visible,
+        cells[row + NUMBER],
+        cells[row + SIDE],
+        rows.kind(row),
+        rows.time_in_force(row),
+        cells[row + PRICE],
+        cells[row + QUANTITY],
+        cells[row + TRADED],
+        cells[row + QUOTE],
+        cells[row + VISIBLE],
         more.display,
         more.trigger,
         more.self_trade,
         more.expires_at,
         more.budget,
-        order.sequence,
+        cells[row + SEQUENCE],
     )

@@ -8,13 +8,31 @@ from __future__ import annotations
 from hashlib import sha256
 from heapq import heapify, heappush
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from domain.trading.judging import queue, row, status_of
-from domain.trading.levels import PLAIN, Conditions, Ladder, Order
+from domain.trading.judging import queue, shown, status_of, stored
+from domain.trading.levels import (
+    LEVEL,
+    NUMBER,
+    PLAIN,
+    PRICE,
+    QUANTITY,
+    QUOTE,
+    SIDE,
+    TRADED,
+    Conditions,
+    Ladder,
+    Level,
+    Order,
+    Rows,
+)
 from domain.trading.state import BookState, OrderState
 from domain.trading.values import ANY, BAND_UNIT, BUY, OPEN, SELL
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 Trade = tuple[int, int, int, int, int, int]
 """Number, maker, taker, price, quantity, side of the taker."""
@@ -34,10 +52,11 @@ class Resting:
         "_asks",
         "_bid_bound",
         "_bids",
+        "_coming",
         "_expiries",
         "_falling",
-        "_orders",
         "_rising",
+        "_rows",
         "_stops",
         "_timed",
         "band_down",
@@ -56,29 +75,31 @@ class Resting:
     def __init__(self) -> None:
         self.phase: int = OPEN
         self.now: int = 0
-        self.last: int = 0
+        self.last: i64 = 0
         self.reference: int = 0
         self.band_up: int = 0
         self.band_down: int = 0
-        self.sequence: int = 0
-        self.trade_id: int = 0
-        self.update_id: int = 0
+        self.sequence: i64 = 0
+        self.trade_id: i64 = 0
+        self.update_id: i64 = 0
         self.trades: list[Trade] = []
         self.changes: list[Change] = []
-        self._bids: Ladder = Ladder(1)
-        self._asks: Ladder = Ladder(-1)
-        self._rising: Ladder = Ladder(-1)
+        self._coming: Order = Order()
+        """The order that is being placed."""
+        self._rows: Rows = Rows()
+        """Every order of the book, stops included."""
+        self._bids: Ladder = Ladder(1, self._rows)
+        self._asks: Ladder = Ladder(-1, self._rows)
+        self._rising: Ladder = Ladder(-1, self._rows)
         """Stops that wait for the last price to rise, by trigger."""
-        self._falling: Ladder = Ladder(1)
-        self._orders: dict[int, Order] = {}
-        """Every order of the book, stops included, by number."""
-        self._stops: int = 0
+        self._falling: Ladder = Ladder(1, self._rows)
+        self._stops: i64 = 0
         self._expiries: list[tuple[int, int]] = []
         """Ends of good-till-date orders, with their numbers: a heap; some have gone since."""
         self._timed: int = 0
-        self._bid_bound: int = ANY
+        self._bid_bound: i64 = ANY
         """The highest price that the band allows."""
-        self._ask_bound: int = 0
+        self._ask_bound: i64 = 0
         """The lowest."""
 
     def set_bands(self, up: int, down: int) -> None:
@@ -95,7 +116,7 @@ class Resting:
     @property
     def open_orders(self) -> int:
         """How many orders are in the book, stops included."""
-        return len(self._orders)
+        return self._rows.directory.count
 
     def drain(self) -> tuple[list[Trade], list[Change], list[LevelChange]]:
         """What happened since the last call; numbers the updates of levels."""
@@ -128,25 +149,24 @@ class Resting:
 
     def orders(self, limit: int) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
         """Price, number and visible quantity of each order of the best levels, by priority."""
-        return (
-            [(order.price, order.id, order.visible) for order in queue(self._bids, limit)],
-            [(order.price, order.id, order.visible) for order in queue(self._asks, limit)],
-        )
+        return shown(self._bids, limit), shown(self._asks, limit)
 
     def order(self, number: int) -> tuple[int, int, int, int, int, int, int, int] | None:
         """Side, type, price, quantity, filled, quote, trigger and status of an open order."""
-        order = self._orders.get(number)
-        if order is None:
+        rows = self._rows
+        row = rows.directory.find(rows.cells, number)
+        if not row:
             return None
+        cells = rows.cells
         return (
-            order.side,
-            order.type,
-            order.price,
-            order.quantity,
-            order.filled,
-            order.quote,
-            order.conditions.trigger,
-            status_of(order),
+            cells[row + SIDE],
+            rows.kind(row),
+            cells[row + PRICE],
+            cells[row + QUANTITY],
+            cells[row + TRADED],
+            cells[row + QUOTE],
+            rows.conditions(row).trigger,
+            status_of(cells[row + TRADED]),
         )
 
     def snapshot(self) -> BookState:
@@ -161,10 +181,10 @@ class Resting:
             self.sequence,
             self.trade_id,
             self.update_id,
-            [row(order) for order in queue(self._bids)],
-            [row(order) for order in queue(self._asks)],
-            [row(order) for order in queue(self._rising)],
-            [row(order) for order in queue(self._falling)],
+            [stored(self._rows, row) for row in queue(self._bids)],
+            [stored(self._rows, row) for row in queue(self._asks)],
+            [stored(self._rows, row) for row in queue(self._rising)],
+            [stored(self._rows, row) for row in queue(self._falling)],
         )
 
     def load(self, state: BookState) -> None:
@@ -199,11 +219,15 @@ class Resting:
         self._bid_bound = reference + up // BAND_UNIT if up else ANY
         self._ask_bound = reference - down // BAND_UNIT if down else 0
 
-    def _join(self, order: Order, ladder: Ladder, price: int) -> None:
+    def _join(self, order: Order, ladder: Ladder, price: i64, visible: i64) -> None:
+        """Let an order into the book, at the end of the queue at ``price``."""
         self.sequence += 1
-        order.sequence = self.sequence
-        self._orders[order.id] = order
-        ladder.add(order, price)
+        self._join_as(order, ladder, price, visible, self.sequence)
+
+    def _join_as(
+        self, order: Order, ladder: Ladder, price: i64, visible: i64, sequence: i64
+    ) -> None:
+        ladder.add(self._rows.add(order, visible, sequence), price)
         expires_at = order.conditions.expires_at
         if expires_at:
             self._timed += 1
@@ -212,24 +236,44 @@ class Resting:
                 heapify(self._expiries)
             heappush(self._expiries, (expires_at, order.id))
 
-    def _leave(self, order: Order) -> None:
-        """Take an order out of the book."""
-        level = order.level
-        assert level is not None
+    def _level(self, row: i64) -> Level:
+        """Where an order stands."""
+        return self._rows.levels[self._rows.cells[row + LEVEL]]
+
+    def _leave(self, row: i64) -> None:
+        """Take an order out of the book. What its row says is there until ``Rows.end``, which
+        has to follow."""
+        rows, level = self._rows, self._level(row)
         ladder = level.ladder
-        ladder.remove(order)
-        del self._orders[order.id]
-        if ladder is self._rising or ladder is self._falling:
+        ladder.remove(row, level)
+        rows.directory.remove(rows.cells[row + NUMBER], row)
+        if self._stops and (ladder is self._rising or ladder is self._falling):
             self._stops -= 1
-        if order.conditions.expires_at:
+        if self._timed and rows.conditions(row).expires_at:
             self._timed -= 1
 
-    def _tell(self, order: Order, status: int) -> None:
-        self.changes.append((order.id, status, order.quantity, order.filled, order.quote))
+    def _over(self, row: i64, status: int) -> None:
+        """An order has ended without a doing of its own: take it out and tell."""
+        self._leave(row)
+        self._tell(row, status)
+        self._rows.end(row)
+
+    def _tell(self, row: i64, status: int) -> None:
+        cells = self._rows.cells
+        self.changes.append(
+            (
+                cells[row + NUMBER],
+                status,
+                cells[row + QUANTITY],
+                cells[row + TRADED],
+                cells[row + QUOTE],
+            )
+        )
 
     def _lives(self, entry: tuple[int, int]) -> bool:
-        order = self._orders.get(entry[1])
-        return order is not None and order.conditions.expires_at == entry[0]
+        rows = self._rows
+        row = rows.directory.find(rows.cells, entry[1])
+        return bool(row) and rows.conditions(row).expires_at == entry[0]
 
     def _crossed(self) -> bool:
         bid, ask = self._bids.best(), self._asks.best()
@@ -241,10 +285,8 @@ class Resting:
             conditions = Conditions(
                 kept.trigger, kept.display, kept.self_trade, kept.expires_at, kept.budget
             )
-        order = Order(
+        order = Order().become(
             kept.id, kept.side, kept.type, kept.time_in_force, kept.price, kept.quantity, conditions
         )
-        order.filled, order.quote, order.visible = kept.filled, kept.quote, kept.visible
-        sequence = self.sequence
-        self._join(order, ladder, price)
-        self.sequence, order.sequence = sequence, kept.sequence
+        order.filled, order.quote = kept.filled, kept.quote
+        self._join_as(order, ladder, price, kept.visible, kept.sequence)

@@ -8,6 +8,7 @@ from domain.orders import OrderStatus, OrderType, SelfTrade, Side, TimeInForce
 from domain.trading import values
 from domain.trading.book import Book
 from domain.trading.codes import Refusal
+from domain.trading.levels import WIDTH
 from domain.trading.state import BookPhase
 
 NEW, PARTIAL, FILLED = OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED
@@ -448,3 +449,6 @@ def test_orders_can_come_and_go_without_end(scene: Scene) -> None:
     assert len(scene.book._expiries) < 200
     assert len(scene.book._bids._keys) < 200
     assert len(scene.book._bids._levels) < 200
+    assert len(scene.book._rows.cells) < 200 * WIDTH
+    assert len(scene.book._rows.levels) < 200
+    assert not scene.book._rows._conditions

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from domain.trading import auction, book, judging, resting
 from domain.trading.book import Book
-from domain.trading.levels import Ladder, Level
+from domain.trading.levels import Ladder, Level, Rows
 from domain.trading.resting import Resting
 from tests.domain.trading import test_book
 from tests.domain.trading.test_book import Scene
@@ -38,22 +38,23 @@ MUTATIONS = [
         "an amended order loses its place",
         Book,
         "amend",
-        "order.quantity = quantity\n",
-        "order.quantity = quantity\n    level.unlink(order)\n    level.append(order)\n",
+        "cells[row + QUANTITY] = quantity\n",
+        "cells[row + QUANTITY] = quantity\n    self._level(row).unlink(row)\n"
+        "    self._level(row).append(row)\n",
     ),
     Mutation(
         "an amended iceberg shows less than it could",
         Book,
         "amend",
         "-hidden if hidden < 0 else 0",
-        "order.visible - 1 if hidden < 0 else 0",
+        "cells[row + VISIBLE] - 1 if hidden < 0 else 0",
     ),
     Mutation(
         "an order can be amended upwards",
         Book,
         "amend",
-        "order.filled < quantity < order.quantity",
-        "order.filled < quantity != order.quantity",
+        "filled < quantity < before",
+        "filled < quantity != before",
     ),
     Mutation(
         "a refused fill-or-kill has traded",
@@ -122,7 +123,7 @@ MUTATIONS = [
         "a decremented order loses its place",
         Book,
         "_decrement",
-        "if not order.visible:",
+        "if not cells[row + VISIBLE]:",
         "if True:",
     ),
     Mutation(
@@ -136,14 +137,14 @@ MUTATIONS = [
         "the older order is the taker of an auction",
         Book,
         "_clear",
-        "maker.sequence > taker.sequence",
-        "maker.sequence < taker.sequence",
+        "cells[maker + SEQUENCE] > cells[taker + SEQUENCE]",
+        "cells[maker + SEQUENCE] < cells[taker + SEQUENCE]",
     ),
     Mutation(
         "an iceberg that shows more keeps its place",
         Level,
         "refill",
-        "if self.last is not order:",
+        "if self.last != row:",
         "if False:",
     ),
     Mutation(
@@ -164,22 +165,57 @@ MUTATIONS = [
         "a cancel loses those before it",
         Level,
         "unlink",
-        "after.previous = before",
-        "after.previous = None",
+        "cells[after + PREVIOUS] = before",
+        "cells[after + PREVIOUS] = 0",
     ),
     Mutation(
         "a cancel leaves its quantity in the level",
         Ladder,
         "remove",
-        "level.quantity -= order.visible",
+        "level.quantity -= cells[row + VISIBLE]",
         "pass",
+    ),
+    Mutation(
+        "a row is given away while its order is in the book",
+        Level,
+        "reduce",
+        "if not self.touched:",
+        "self.rows.end(row)\n    if not self.touched:",
+    ),
+    Mutation(
+        "a row keeps the conditions of its last order",
+        Rows,
+        "end",
+        "del self._conditions[row]",
+        "pass",
+    ),
+    Mutation(
+        "rows are never used again",
+        Rows,
+        "end",
+        "self._free = row",
+        "pass",
+    ),
+    Mutation(
+        "levels are never used again",
+        Rows,
+        "forget",
+        "self._spare.append(level)",
+        "pass",
+    ),
+    Mutation(
+        "a level that comes back at another price keeps its key",
+        Rows,
+        "level",
+        "level.ladder, level.price, level.key = ladder, price, key",
+        "level.ladder, level.price = ladder, price",
     ),
     Mutation(
         "a stop cannot be cancelled",
         Book,
         "cancel",
-        "if order is None:",
-        "if order is None or order.conditions.trigger:",
+        "if not row:",
+        "if not row or rows.conditions(row).trigger:",
     ),
     Mutation(
         "stops wait for the wrong direction",
@@ -213,15 +249,15 @@ MUTATIONS = [
         "a snapshot forgets the stops",
         Resting,
         "snapshot",
-        "[row(order) for order in queue(self._falling)]",
+        "[stored(self._rows, row) for row in queue(self._falling)]",
         "[]",
     ),
     Mutation(
         "a snapshot shows icebergs anew",
         Resting,
         "_put_back",
-        "kept.quote, kept.visible",
-        "kept.quote, kept.quantity - kept.filled",
+        "price, kept.visible, kept.sequence",
+        "price, kept.quantity - kept.filled, kept.sequence",
     ),
     Mutation(
         "a restored book fires no stops",
@@ -242,7 +278,7 @@ MUTATIONS = [
         Ladder,
         "drain",
         "if not level.listed:",
-        "if level.first is None:",
+        "if not level.first:",
     ),
     Mutation(
         "changes that undo each other are told",
@@ -262,8 +298,8 @@ MUTATIONS = [
         "sweeping loses a level",
         Ladder,
         "_sweep",
-        "if level.first is not None:",
-        "if level.first is not None and key > self._keys[0]:",
+        "if level.first:",
+        "if level.first and key > self._keys[0]:",
     ),
     Mutation(
         "a budget is overspent by a lot",
@@ -304,8 +340,8 @@ MUTATIONS = [
         "a number used again ends at its old date",
         Book,
         "advance",
-        "order is not None and order.conditions.expires_at == when",
-        "order is not None",
+        "if self._lives(entry)",
+        "if self._rows.directory.find(self._rows.cells, entry[1])",
     ),
     Mutation(
         "a halted book takes orders",
