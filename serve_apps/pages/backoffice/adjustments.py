@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.responses import Response
@@ -21,7 +22,7 @@ DECIDED_SHOWN: Final = 50
 
 async def queue(visit: Visit) -> Response:
     """Those that wait, oldest first, then those that were decided."""
-    return await _page(visit, "", 200)
+    return await _page(visit, "", 200, {})
 
 
 async def decide(visit: Visit) -> Response:
@@ -42,10 +43,10 @@ async def decide(visit: Visit) -> Response:
     if isinstance(reply, AdjustmentRow):
         return visit.go(PLACE, notice="adjusted" if verdict == "approve" else "not-adjusted")
     code = reply.code if isinstance(reply, Rejection) else "outcome_unknown"
-    return await _page(visit, sentence(code), status_of(code))
+    return await _page(visit, sentence(code), status_of(code), form)
 
 
-async def _page(visit: Visit, error: str, status: int) -> Response:
+async def _page(visit: Visit, error: str, status: int, form: Mapping[str, str]) -> Response:
     pool = visit.services.pool
     waiting = await stored_adjustments(pool, status=AdjustmentStatus.PENDING)
     newest = await stored_adjustments(pool, limit=DECIDED_SHOWN)
@@ -55,5 +56,6 @@ async def _page(visit: Visit, error: str, status: int) -> Response:
         waiting=waiting,
         decided=[row for row in newest if row.status != AdjustmentStatus.PENDING],
         error=error,
+        form=form,
         key=secrets.token_hex(16),
     )
