@@ -28,18 +28,22 @@ PACKAGES = ("actors", "cluster", "domain", "persistence", "serve_apps")
 CUSTOMERS = 8
 
 
+BROKEN = "broken on purpose"
+
+
 class Load:
     """Customers who pay each other and look at their accounts, one request after the other.
 
-    Nothing is sent twice: whatever is not answered as it should be is in ``lost``.
+    Nothing is sent twice: whatever is not answered as it should be is in ``lost``, or in ``broken``
+    if it is the canary's own answer that it has broken down.
     """
 
     def __init__(self, url: str, customers: list[Customer]) -> None:
         self.lost: list[str] = []
+        self.broken = 0
         self.answered: Counter[str] = Counter()
         self.version: dict[int, str] = {}
         self.heard = 0
-        self.watching = True
         self._url = url
         self._customers = customers
         self._stop = False
@@ -90,16 +94,18 @@ class Load:
         version = answer.headers.get("x-kontor-version", "stable")
         self.version[number] = version
         self.answered[version] += 1
-        if answer.status_code != wanted:
+        if answer.status_code == 500 and version == "canary":
+            self.broken += 1
+        elif answer.status_code != wanted:
             self.lost.append(f"{request.method} {answer.status_code} {answer.text[:200]}")
 
     async def _socket(self) -> None:
         """Somebody who watches the market, and comes back when a version ends."""
         url = self._url.replace("http", "ws", 1) + "/ws/btcusd@trade"
-        while self.watching:
+        while True:
             async with websockets.connect(url) as socket:
                 with contextlib.suppress(websockets.ConnectionClosed):
-                    while self.watching:
+                    while True:
                         await socket.send('{"id": 1, "method": "LIST_SUBSCRIPTIONS"}')
                         self.heard += json.loads(await socket.recv())["id"]
                         await asyncio.sleep(0.1)
@@ -115,6 +121,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         KONTOR_REPLICAS="1",
         KONTOR_LIMITS=limits,
         KONTOR_BONUS_AMOUNT="1000000.00",
+        KONTOR_KEEP_ALIVE_SECONDS="4",  # a promotion waits for idle connections to end
     )
     try:
         platform.start()
@@ -123,17 +130,32 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         platform.stop()
 
 
+def other_version(folder: Path, name: str, text: str, change: str) -> Path:
+    """The code with a change in one place, in a folder of its own."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package)
+    path = folder / "serve_apps" / name
+    before = path.read_text()
+    assert text in before
+    path.write_text(before.replace(text, change))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another version of the code, which answers differently at one point."""
+    text = '"status": "ok"'
     folder = tmp_path_factory.mktemp("newer")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package)
-    path = folder / "serve_apps" / "application.py"
-    text = path.read_text()
-    assert '"status": "ok"' in text
-    path.write_text(text.replace('"status": "ok"', '"status": "ok", "newer": True'))
-    return folder
+    return other_version(folder, "application.py", text, text + ', "newer": True')
+
+
+@pytest.fixture
+def worse(tmp_path: Path) -> Path:
+    """A version that is well, but breaks down at every fifth request or so for an overview."""
+    text = """    \"\"\"The user's accounts, holds and limits as they are now.\"\"\"
+"""
+    fails = f"    if secrets.randbelow(5) == 0:\n        raise RuntimeError('{BROKEN}')\n"
+    return other_version(tmp_path / "worse", "accounts.py", text, text + fails)
 
 
 def canary(running: Running, *words: str, code: int = 0) -> dict[str, Any]:
@@ -163,10 +185,6 @@ def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) 
         assert wait_until(lambda: load.answered["canary"] > before + 40, timeout_s=40)
         assert not load.lost
 
-        heard = load.heard
-        assert wait_until(lambda: load.heard > heard, timeout_s=10)
-        load.watching = False  # with a websocket open, a promotion waits for 80 s
-
         said = canary(running, "status")["comparison"]
         assert said["canary"]["requests"] > 40
         assert said["canary"]["error_rate"] == 0
@@ -176,6 +194,8 @@ def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) 
         assert wait_until(
             lambda: canary(running, "status")["state"] == "promoted", timeout_s=100, pause_s=1
         )
+        heard = load.heard
+        assert wait_until(lambda: load.heard > heard, timeout_s=10)
         after = load.answered["stable"]
         assert wait_until(lambda: load.answered["stable"] > after + 40, timeout_s=30)
     assert not load.lost
@@ -184,18 +204,26 @@ def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) 
     assert not running.children("ServeReplica:kontor-canary")
 
 
-def test_a_rolled_back_canary_leaves_nothing_behind(running: Running) -> None:
+def test_a_version_that_fails_is_rolled_back_by_itself(running: Running, worse: Path) -> None:
+    """What the canary itself breaks is its clients' loss; nothing else is, and nothing stays."""
     customers = asyncio.run(sign_up(running.url, CUSTOMERS, first=CUSTOMERS))
     with Load(running.url, customers) as load:
-        words = ("start", "--weight", "50", "--set", "KONTOR_QUOTE_SECONDS=45")
+        words = ("start", "--weight", "50", "--max-error-rate", "3", "--path", str(worse))
         assert canary(running, *words)["state"] == "running"
-        assert wait_until(lambda: load.answered["canary"] > 40, timeout_s=30)
-        assert canary(running, "rollback")["state"] == "rolled_back"
-        heard = load.heard
+        assert wait_until(
+            lambda: canary(running, "status")["state"] == "rolled_back", timeout_s=60, pause_s=1
+        )
+        assert load.broken
+        said = canary(running, "status")
+        assert "of its answers in the last minute were errors, beyond 3 %" in said["reason"]
+        assert 0 < said["comparison"]["canary"]["errors"] <= load.broken
+        assert said["comparison"]["stable"]["errors"] == 0
+        broken, heard = load.broken, load.heard
         assert wait_until(lambda: load.heard > heard, timeout_s=10)
         after = load.answered["stable"]
         assert wait_until(lambda: load.answered["stable"] > after + 40, timeout_s=30)
     assert not load.lost
+    assert load.broken == broken
     assert set(load.version.values()) == {"stable"}
     assert not running.children("ServeReplica:kontor-canary")
 
