@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -23,6 +24,10 @@ from persistence.database import Pool, open_pool
 from tests.databases import Databases
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile("kontor", deadline=None)
+hypothesis.settings.load_profile("kontor")
 
 
 @cache
@@ -42,9 +47,15 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several workers what takes longest begins first: one starts platforms, and the others
-    do the rest meanwhile."""
+    do the rest meanwhile, the simulator's minutes before the many short files."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not starts_platforms(item.nodeid.partition("::")[0]))
+        items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
+
+
+def _turn(path: str) -> int:
+    if starts_platforms(path):
+        return 0
+    return 1 if path.startswith("tests/simulation/") else 2
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

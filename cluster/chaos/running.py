@@ -26,9 +26,9 @@ from cluster.errors import Exit, StartError
 from cluster.processes import instance_of, leftovers, wait_until
 from cluster.servers import embedded_postgres
 
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 45
-COMMAND_TIMEOUT_S = 60
+COMMAND_TIMEOUT_S = 120
 
 
 def free_port() -> int:

@@ -89,10 +89,10 @@ async def test_an_order_expires_in_time(exchange: Exchange) -> None:
     )
     await exchange.say(exchange.seller, order)
     partition = exchange.books.partitions[BOOK]
-    await asyncio.wait_for(partition.fire(), 5)
+    await asyncio.wait_for(partition.fire(), 30)
     assert (await book(exchange)).asks == ((100, 50),)
     exchange.site.now += 2_000_000
-    await asyncio.wait_for(partition.fire(), 5)
+    await asyncio.wait_for(partition.fire(), 30)
     await exchange.quiet()
     assert (await book(exchange)).asks == ()
     view = await exchange.site.call(tr.ReadBrokerage(exchange.seller), tr.BrokerageView)
@@ -102,7 +102,7 @@ async def test_an_order_expires_in_time(exchange: Exchange) -> None:
     again = exchange.site.now + 1_000_000
     await exchange.say(exchange.seller, msgspec.structs.replace(order, expires_at=again))
     exchange.site.now += 2_000_000
-    await asyncio.wait_for(partition.fire(), 5)
+    await asyncio.wait_for(partition.fire(), 30)
     assert (await book(exchange)).asks == ()
 
 
@@ -116,7 +116,7 @@ async def test_an_auction_ends_in_time(exchange: Exchange, pool: Pool) -> None:
     assert row is not None
     assert row.status == "auction"
     site.now += 2_000_000
-    await asyncio.wait_for(exchange.books.partitions[BOOK].fire(), 5)
+    await asyncio.wait_for(exchange.books.partitions[BOOK].fire(), 30)
     await exchange.quiet()
     view = await book(exchange)
     assert (view.status, view.last_trade) == (BookStatus.TRADING, 1)

@@ -48,7 +48,7 @@ async def test_a_killed_postgres_comes_back_with_what_was_committed(tmp_path: Pa
         assert server.pid is not None
         first = psutil.Process(server.pid)
         os.kill(server.pid, signal.SIGKILL)
-        assert wait_until(lambda: not server.alive(), timeout_s=5)
+        assert wait_until(lambda: not server.alive(), timeout_s=30)
         server.restart()
         assert not first.is_running()
         async with connection(server.url(), name="tests") as conn:

@@ -73,7 +73,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [binary, "-db", "-f", str(folder / "cfg")], stderr=subprocess.DEVNULL
     ) as haproxy:
         try:
-            wait_until(lambda: _answers(f"http://127.0.0.1:{port}/"), timeout_s=10, pause_s=0.05)
+            wait_until(lambda: _answers(f"http://127.0.0.1:{port}/"), timeout_s=60, pause_s=0.05)
             yield f"http://127.0.0.1:{port}/"
         finally:
             haproxy.kill()

@@ -90,7 +90,7 @@ class Version:
         """Start it and wait until it answers."""
         words = [sys.executable, "-I", "-S", "-c", SERVE, self.name, str(self.port)]
         self.process = subprocess.Popen(words)
-        assert wait_until(lambda: _answers(self.url), timeout_s=10, pause_s=0.02)
+        assert wait_until(lambda: _answers(self.url), timeout_s=60, pause_s=0.02)
 
     def seen(self) -> list[list[str]]:
         """Method and path of all requests so far."""
@@ -127,7 +127,7 @@ class Front:
             [launcher, "-db", "-f", str(folder / "both.cfg")],
             stderr=(folder / "stderr").open("wb"),
         )
-        assert wait_until(lambda: _answers(self.url), timeout_s=10, pause_s=0.02), self.said()
+        assert wait_until(lambda: _answers(self.url), timeout_s=60, pause_s=0.02), self.said()
 
     def said(self) -> str:
         """What HAProxy complained about."""
@@ -262,7 +262,7 @@ def test_a_dead_canarys_requests_go_to_the_stable_version(front: Front) -> None:
 
 
 def _canary_again(front: Front) -> bool:
-    return wait_until(lambda: httpx.get(front.url).text == "canary /", timeout_s=5, pause_s=0.05)
+    return wait_until(lambda: httpx.get(front.url).text == "canary /", timeout_s=30, pause_s=0.05)
 
 
 def test_without_a_canary_the_configuration_is_left_as_it_is(front: Front) -> None:

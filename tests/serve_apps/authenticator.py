@@ -68,7 +68,7 @@ async def switch_on(
 
 async def looked_at(app: Application) -> None:
     """Wait until the background job has looked at all requests for a new password."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await app.services.pool.fetchval("select count(*) from reset_requests"):
             await identity.send_resets(app.services)
 

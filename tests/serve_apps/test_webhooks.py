@@ -30,6 +30,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
+@pytest.mark.alone
 async def test_an_endpoint_is_made_tested_rotated_and_deleted(
     app: Application, ann: User, receiver: Receiver
 ) -> None:

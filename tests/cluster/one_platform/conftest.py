@@ -1,7 +1,7 @@
-"""One platform for all tests of this folder, which take it as they find it, one file after another.
+"""Two platforms for all tests of this folder, which take them as they find them, file after file.
 
-A start and a stop cost more than most of what is looked at here. The last file stops it, scales it,
-and starts it again.
+A start and a stop cost more than most of what is looked at here. The first is broken, scaled, and
+started again; the second runs beside it for a moment, then alone, and ends with its data folder.
 """
 
 from __future__ import annotations
@@ -30,6 +30,17 @@ def platform(tmp_path_factory: pytest.TempPathFactory, mail_port: int) -> Iterat
         KONTOR_SMTP_PORT=str(mail_port),
         KONTOR_SMTP_SECURITY="none",
     )
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="package")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A platform of one replica without anything in it, for the files named after it."""
+    running = Running(tmp_path_factory.mktemp("second") / "data", KONTOR_REPLICAS="1")
     try:
         running.start()
         yield running

@@ -96,7 +96,7 @@ async def test_listeners_hear_of_a_change_once_it_is_committed(
         before = await catalogue.version(pool)
         book = await Book.open(pool)
         await book.turn([listed("BTC", "Bitcoin", "crypto")])
-        assert await asyncio.wait_for(heard.get(), 5) == "BTCUSD"
+        assert await asyncio.wait_for(heard.get(), 30) == "BTCUSD"
         assert await catalogue.version(pool) != before
         await connection.reset()
 

@@ -26,7 +26,7 @@ async def catalogue(pool: Pool, database_url: str) -> AsyncIterator[Catalogue]:
 
 async def until_status(catalogue: Catalogue, symbol: str, status: str) -> None:
     """Wait until the copy says so, without asking Postgres for it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             row = catalogue.get(symbol)
             if row is not None and row.status == status:
@@ -46,7 +46,7 @@ WHERE application_name = 'kontor catalogue' AND datname = current_database()
 
 async def listening(pool: Pool) -> int:
     """Wait until the copy listens; the process that tells it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             rows = await pool.fetch(_LISTENERS)
             if rows:

@@ -48,7 +48,7 @@ async def test_draining(own_config: AppConfig) -> None:
             for websocket in (api, stream):
                 try:
                     while True:
-                        await asyncio.wait_for(websocket.recv(), 5)
+                        await asyncio.wait_for(websocket.recv(), 30)
                 except ConnectionClosed:
                     assert websocket.close_code == RESTART
         async with httpx.AsyncClient(base_url=f"http://{place}") as newcomer:

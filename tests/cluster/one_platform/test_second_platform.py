@@ -1,0 +1,33 @@
+"""A second platform on the same machine: beside the first, and after its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import httpx
+import pytest
+
+from cluster.processes import wait_until
+from tests.cluster.running import Running
+
+pytestmark = pytest.mark.cluster
+
+
+def test_two_platforms_run_side_by_side(platform: Running, second: Running) -> None:
+    assert wait_until(platform.ready, timeout_s=60)
+    assert wait_until(second.ready, timeout_s=60)
+    assert "Demo logins" in platform.output
+    assert "Demo logins" not in second.output
+    listed = [
+        httpx.get(f"{running.url}/api/instrument/", timeout=30).json()["instruments"]
+        for running in (platform, second)
+    ]
+    assert [bool(instruments) for instruments in listed] == [True, False]
+
+
+def test_sigterm_leaves_nothing_behind(platform: Running, second: Running) -> None:
+    assert platform.stop(signal.SIGTERM) == 0
+    assert platform.processes() == []
+    assert not os.path.exists(f"/tmp/kontor-{platform.instance}")
+    assert wait_until(second.ready, timeout_s=60)
