@@ -31,9 +31,9 @@ hypothesis.settings.load_profile("kontor")
 
 
 @cache
-def starts_platforms(path: str) -> bool:
-    """Whether tests of a file are marked as those that start whole platforms."""
-    return "pytest.mark.cluster" in (ROOT / path).read_text(encoding="utf-8")
+def marked(path: str, mark: str) -> bool:
+    """Whether tests of a file have a mark."""
+    return f"pytest.mark.{mark}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "platforms" if starts_platforms(path) else path
+        return "platforms" if marked(path, "cluster") else path
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,8 +53,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(path: str) -> int:
-    if starts_platforms(path):
+    if marked(path, "cluster"):
         return 0
+    if marked(path, "nodes"):
+        return 3  # by whoever has nothing else to do
     return 1 if path.startswith("tests/simulation/") else 2
 
 

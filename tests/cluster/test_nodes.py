@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.nodes
 
 TIMEOUT_S = 240
 
@@ -42,13 +42,13 @@ def test_partitions_survive_their_nodes(database_url: str, tmp_path: Path) -> No
     told = json.dumps(seen, indent=1)
     assert seen["nodes_used"] == 3, told
     # kill -9 of a raylet and all its workers
-    assert seen["lost_pause_s"] < 15, told
+    assert seen["lost_pause_s"] < 30, told
     assert seen["lost_left"] == 0
     # a node that is frozen, replaced, and thaws
-    assert seen["frozen_pause_s"] < 30, told
-    assert seen["thawed_ends_after_s"] < 15, told
+    assert seen["frozen_pause_s"] < 45, told
+    assert seen["thawed_ends_after_s"] < 30, told
     # a node that joins is used; a node that is emptied has nothing left
-    assert seen["new_node_used_after_s"] < 30, told
+    assert seen["new_node_used_after_s"] < 60, told
     assert "head" in seen["head_refused"]
     assert seen["drain_steps"][-1] == 0
     assert seen["drained_left"] == 0
