@@ -63,6 +63,7 @@ from domain.trading.values import (
     MARKET_CLOSED,
     MARKET_HALTED,
     NEW,
+    NUMBER_MAX,
     OPEN,
     ORDER_EXPIRED,
     OWNER_SHIFT,
@@ -151,7 +152,7 @@ class Book(Resting):
             return REJECTED, 0, 0, 0, UNKNOWN_ORDER
         cells = rows.cells
         before, filled = cells[row + QUANTITY], cells[row + TRADED]
-        if not filled < quantity < before:
+        if not 0 < quantity <= NUMBER_MAX or not filled < quantity < before:
             return REJECTED, 0, 0, 0, AMEND_QUANTITY
         hidden = quantity - filled - cells[row + VISIBLE]
         self._level(row).reduce(row, before - quantity, -hidden if hidden < 0 else 0)

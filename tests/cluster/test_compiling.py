@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.flows import Shape, lively
 from cluster.compiling import compile_engine
+from domain.orders import OrderStatus
 from domain.trading import engine
 from tests.domain.trading.test_twin import seasoned
 
@@ -19,6 +20,7 @@ COUNT = 2_000
 
 _PLAY = """
 import sys
+from domain.orders import OrderStatus
 from domain.trading import engine
 from tests.cluster.test_compiling import play
 sys.stdout.write(f"{engine.COMPILED} {play(engine.Book()).hex()}")
@@ -31,6 +33,8 @@ def play(book: engine.Book) -> bytes:
         if message.order is not None:
             book.place(*message.order)
         else:
+            for quantity in (1 << 64, -1 << 64):
+                assert book.amend(message.number, quantity)[0] == OrderStatus.REJECTED
             book.cancel(message.number)
     book.drain()
     return book.digest()
