@@ -107,6 +107,7 @@ async def test_transfers_are_found(hire: Hire, ann: User, bob: User) -> None:
 # -- freezing -------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_an_account_is_frozen_and_opened_again(
     app: Application, hire: Hire, ann: User, bob: User
 ) -> None:

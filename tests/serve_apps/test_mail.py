@@ -47,6 +47,7 @@ async def become_operator(app: Application, user: User) -> None:
     await app.services.sessions.read_revocations()
 
 
+@pytest.mark.alone
 async def test_operators_see_what_was_given_up_and_have_it_sent_again(
     app: Application, ann: User, bob: User
 ) -> None:

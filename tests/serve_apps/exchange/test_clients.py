@@ -32,13 +32,6 @@ SCRIPTS = Path(__file__).parent / "clients"
 PATIENCE_S = 150.0
 
 
-@pytest.fixture
-async def exchange(database_url: str, redis_url: str) -> AsyncIterator[Venue]:
-    """A venue with history."""
-    async with open_venue(database_url, redis_url, project=True) as opened:
-        yield opened
-
-
 async def run(venue: Venue, script: str) -> None:
     """Let a client trade; it says itself what is wrong."""
     name = script.removesuffix(".py")
@@ -99,10 +92,6 @@ async def _trade_without_end(maker: Trader, chance: random.Random) -> None:
                 await maker.send("DELETE", "order", symbol=SYMBOL, orderId=resting.popleft())
         # Long enough that what is read now and then is a state that is streamed, too.
         await asyncio.sleep(0.3)
-
-
-async def test_ccxt(exchange: Venue) -> None:
-    await run(exchange, "with_ccxt.py")
 
 
 FOLLOWERS = ("with_ccxt_pro.py", "with_python_binance.py")
