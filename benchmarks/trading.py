@@ -2,7 +2,7 @@
 
 Orders are limit orders about a fixed middle, each of which meets about one other: what is
 measured is hold, match and settlement, with both journals. An answer is sent when the match is
-durable. Latencies are measured first, then rates, the highest last: what they leave behind for the
+durable. Rates are measured after latencies, the highest last: what they leave behind for the
 projector takes minutes to work off. The peer runs at the end on the same Postgres with the same
 durability (``plain_orders``).
 """
@@ -157,8 +157,13 @@ async def _latencies(
     results: dict[str, Any],
     progress: Progress,
 ) -> None:
-    """How long one waits while there is room: before all that leaves the projector a backlog."""
+    """How long one waits while there is room: before all that leaves the projector a backlog, and
+    after REST, during which the last processes of the platform have started."""
     seconds, per_second = options.seconds, options.paced_per_second
+    progress("single orders over REST")
+    await measure(
+        "rest", over_websocket.rest(place, market, seconds=seconds, connections=options.in_flight)
+    )
     progress(f"{per_second} orders a second over websockets")
     await over_websocket.paced(place, market, seconds=min(2.0, seconds), per_second=per_second)
     await measure(
@@ -185,10 +190,6 @@ async def _singles(
     progress: Progress,
 ) -> None:
     seconds, connections = options.seconds, options.connections
-    progress("single orders over REST")
-    await measure(
-        "rest", over_websocket.rest(place, market, seconds=seconds, connections=options.in_flight)
-    )
     progress(f"single orders in the cluster, {options.in_flight} in flight")
     await measure(
         "cluster_single",
