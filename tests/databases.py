@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from cluster.embedded import EmbeddedPostgres
 from persistence.database import Connection, connection
@@ -20,18 +21,11 @@ from persistence.migrate import migrate
 TEMPLATE = "kontor_template"
 _PATIENCE_S = 5.0
 
-_LAST_CHANGE = """
-SELECT greatest(
-    (SELECT max(xmin::text::bigint) FROM pg_class),
-    (SELECT max(xmin::text::bigint) FROM pg_attribute),
-    (SELECT max(xmin::text::bigint) FROM pg_constraint),
-    (SELECT max(xmin::text::bigint) FROM pg_trigger),
-    (SELECT max(xmin::text::bigint) FROM pg_proc),
-    (SELECT max(xmin::text::bigint) FROM pg_index),
-    (SELECT coalesce(max(xmin::text::bigint), 0) FROM pg_db_role_setting)
+_CATALOGUES = ("class", "attribute", "constraint", "trigger", "proc", "index", "db_role_setting")
+_SCHEMA = " UNION ALL ".join(
+    f"SELECT '{name}', count(*), max(xmin::text::bigint) FROM pg_{name}" for name in _CATALOGUES
 )
-"""
-"""The last transaction that has written to the catalogue."""
+"""How much is in the catalogue, and the last transaction that has written to it."""
 
 _TABLES = """
 SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
@@ -48,7 +42,7 @@ class Databases:
     def __init__(self, postgres: EmbeddedPostgres) -> None:
         self._postgres = postgres
         self._free: list[str] = []
-        self._last_change = 0
+        self._schema: list[Any] = []
         self._tables: list[str] = []
         self._seeds: dict[str, bytes] = {}
 
@@ -58,7 +52,7 @@ class Databases:
             await conn.execute(f"CREATE DATABASE {TEMPLATE}")
         async with connection(self._postgres.url(TEMPLATE), name="tests") as conn:
             await migrate(conn)
-            self._last_change = await conn.fetchval(_LAST_CHANGE)
+            self._schema = await conn.fetch(_SCHEMA)
             self._tables = [row["relname"] for row in await conn.fetch(_TABLES)]
             for table in self._tables:
                 if await conn.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):
@@ -91,7 +85,7 @@ class Databases:
     async def _emptied(self, name: str) -> bool:
         """Whether it is now as it was when it was made."""
         async with connection(self._postgres.url(name), name="tests") as conn:
-            if await conn.fetchval(_LAST_CHANGE) != self._last_change:
+            if await conn.fetch(_SCHEMA) != self._schema:
                 return False
             if not await _alone(conn):
                 return False
