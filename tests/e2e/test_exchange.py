@@ -109,6 +109,13 @@ def test_a_halt_shows_on_open_pages(open_browser: OpenBrowser) -> None:
     expect(visitor.locator("[data-feed-light]")).to_have_text("Live")
     banner = visitor.locator("[data-banner]")
     expect(banner).to_be_hidden()
+    # The first answer comes from a replica that has not heard of the halt yet.
+    before = visitor.request.get("/trade/LTCUSD").text()
+    visitor.route(
+        "**/trade/LTCUSD",
+        lambda route: route.fulfill(body=before, content_type="text/html"),
+        times=1,
+    )
     enter(page, "/operations/instruments/", "Instruments")
     row = page.locator('tr[data-instrument="LTCUSD"]')
     for change, reason in (("halt", "News are awaited"), ("resume", "")):

@@ -95,10 +95,18 @@ async function showState(event) {
     banner.hidden = true;
     return;
   }
-  const answer = await fetch(location.href);
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  banner.replaceChildren(...page.querySelector("[data-banner]").childNodes);
-  banner.hidden = false;
+  // Another replica may answer, which hears of it a moment later.
+  for (let wait = 100; wait < 10_000 && root.dataset.state === state; wait *= 2) {
+    const answer = await fetch(location.href);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const worded = page.querySelector("[data-banner]");
+    if (worded && !worded.hidden && root.dataset.state === state) {
+      banner.replaceChildren(...worded.childNodes);
+      banner.hidden = false;
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
 }
 
 const handlers = {
