@@ -64,7 +64,7 @@ def backup(
     place = BackupFolder(folder)
     chosen = settings()
     with _source(chosen, must_run=follow or release) as source:
-        asyncio.run(_note(source.url, folder, "release" if release else "make"))
+        asyncio.run(_note(source.url, folder.resolve(), "release" if release else "make"))
         if release:
             work.release(source)
             _say("Commits wait for nobody.", as_json)
@@ -151,7 +151,7 @@ async def _note(url: str, folder: Path, what: str) -> None:
     pool = await open_pool(url, name="kontor backup", size_max=1)
     try:
         with suppress(asyncpg.UndefinedTableError):  # no schema yet, so nothing about anybody
-            done = console().did(f"platform.backup.{what}", str(folder.resolve()))
+            done = console().did(f"platform.backup.{what}", str(folder))
             await audit.record(pool, done)
     finally:
         await pool.close()
