@@ -99,7 +99,7 @@ async def _load(local: LocalPartition, customers: int, seconds: float) -> tuple[
     await asyncio.gather(*(sender() for _ in range(_LOAD_BATCHES)))
     rate = done / (time.perf_counter() - started)
     used = sum(processor_seconds(os.getpid()).values()) - before
-    return round(rate), round(used * 1e6 / done, 1)
+    return round(rate), round(used * 1e6 / max(1, done), 1)
 
 
 async def _checkpoints(
@@ -135,9 +135,14 @@ async def _checkpoints(
         "per_second_without": [pair[0] for pair in found[False]],
         "processor_us_with": [pair[1] for pair in found[True]],
         "processor_us_without": [pair[1] for pair in found[False]],
-        "share_of_throughput": round(1 - rate[True] / rate[False], 3),
-        "share_of_processor": round(1 - used[False] / used[True], 3),
+        "share_of_throughput": _less(rate[True], rate[False]),
+        "share_of_processor": _less(used[False], used[True]),
     }
+
+
+def _less(smaller: float, larger: float) -> float:
+    """How much less it is, as a share; none where too little was done to be measured."""
+    return round(1 - smaller / larger, 3) if larger else 0.0
 
 
 async def _run(database_url: str, options: Options, progress: Progress) -> dict[str, Any]:
