@@ -77,6 +77,13 @@ class Intake:
         self.items.extend(Confirmed(seq, outcome) for seq, outcome in outcomes)
         self._wake.set()
 
+    def look_again(self, work: Memory) -> None:
+        """Keys have got slots of their own: what waits for them belongs there from now on, lest
+        it be decided here when these have left."""
+        for item in self.items:
+            if type(item) is Request:
+                item.slot = work.slot(item.key)
+
     def interrupt(self) -> None:
         """Forget the queue; whoever waits learns that the outcome is unknown."""
         self.items.clear()

@@ -372,6 +372,7 @@ class Partition:
         for adopted in arrivals:
             self._work.adopt(turn, adopted)
             self.statistics.adopted += len(adopted.slots)
+        self._intake.look_again(self._work)
         self._at = turn.at
 
     def _depart(self, turn: Turn) -> tuple[Turn, JournalRow, Release]:

@@ -270,6 +270,12 @@ MOVES = [
         only=("move", "pin", "unpin", "storm"),
     ),
     mutant(
+        "what waits for a key stays behind when the key gets a slot to itself",
+        (Partition, "_take_in", "self._intake.look_again(self._work)", "pass"),
+        only=("pin", "unpin", "pause"),
+        first=60,
+    ),
+    mutant(
         "the slot map is never read again",
         (Post, "_read_map", "await self._router.load()", "pass"),
     ),

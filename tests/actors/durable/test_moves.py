@@ -9,6 +9,7 @@ import pytest
 
 from actors.durable import partition as partition_module
 from actors.durable.routing import slot_of
+from cluster.simulation.audit import audit
 from cluster.simulation.store import Faults
 from cluster.simulation.virtual import run_virtual
 from cluster.simulation.world import Weather, World, usd
@@ -302,6 +303,35 @@ async def a_timer_fires_where_its_entity_has_gone(world: World) -> None:
     assert view.accounts[0].available == 100_000
     assert world.store.timers == {}
     assert [p.statistics.timers for p in world.partitions.values()] == [0, 1]
+
+
+def test_what_waits_for_a_key_goes_along_when_it_gets_a_slot_to_itself() -> None:
+    """A long queue with short turns: some of it is still there when the key has left."""
+
+    async def main() -> None:
+        world = World(1, 2, turn_items_max=2)
+        world.start_all()
+        alice, bob = world.customers(2, "accounts/0")
+        await world.open(alice, bob)
+        await settle()
+        former = world.partitions["accounts/0"]
+        world.store.pin(str(alice), "accounts/1")
+        former.nudge()
+        commands = [world.transfer(usd(alice), usd(bob), 1) for _ in range(900)]
+        replies = await asyncio.gather(*(former.request([command]) for command in commands))
+        await settle()
+        assert world.owner(str(alice)) == "accounts/1"
+        sent = [reply for (reply,) in replies if type(reply) is not Moved]
+        assert 0 < len(sent) < len(commands)
+        assert all(reply.status == TransferStatus.COMPLETED for reply in sent)
+        (view,) = await ask(world, cmd.ReadCustomer(alice))
+        assert view.accounts[0].posted == 100_000 - sum(r.amount + r.fee for r in sent)
+        (view,) = await ask(world, cmd.ReadCustomer(bob))
+        assert view.accounts[0].posted == 100_000 + len(sent)
+        await world.quiet()
+        audit(world)
+
+    run_virtual(main)
 
 
 @pytest.mark.parametrize("told", scenario, ids=lambda told: told.__name__)
