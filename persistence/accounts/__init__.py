@@ -8,7 +8,6 @@ from persistence.accounts.adjustments import (
 )
 from persistence.accounts.projection import AccountsProjection
 from persistence.accounts.queries import (
-    CursorInvalid,
     HistoryFilter,
     HistoryPage,
     TransferRow,
@@ -21,7 +20,6 @@ from persistence.accounts.queries import (
 __all__ = [
     "AccountsProjection",
     "AdjustmentRow",
-    "CursorInvalid",
     "HistoryFilter",
     "HistoryPage",
     "TransferRow",

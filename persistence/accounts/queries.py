@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +18,7 @@ from persistence.accounts.projection import (
     KIND_TRANSFER,
     KIND_WITHDRAWAL,
 )
+from persistence.cursors import CursorInvalid, read_cursor, write_cursor
 from persistence.database import Connection as _Connection
 from persistence.database import Pool
 
@@ -34,10 +33,6 @@ _KINDS: Final = {
     KIND_WITHDRAWAL: "withdrawal",
     KIND_ADJUSTMENT: "adjustment",
 }
-
-
-class CursorInvalid(Exception):
-    """The cursor is not one that the same query gave."""
 
 
 class HistoryFilter(msgspec.Struct, frozen=True):
@@ -185,9 +180,8 @@ async def history(
     conditions = _conditions(flt, arguments)
     order = "DESC" if descending else "ASC"
     if cursor is not None:
-        value, at, row_id = _read_cursor(cursor, sort, descending)
         first = len(arguments) + 1
-        arguments += [value, at, row_id]
+        arguments += read_cursor(cursor, sort, descending, (sql_type, "timestamptz", "uuid"))
         conditions.append(
             f"({column}, at, id) {'<' if descending else '>'}"
             f" (${first}::text::{sql_type}, ${first + 1}::text::timestamptz,"
@@ -211,28 +205,9 @@ async def history(
     following = None
     if more:
         last = rows[-1]
-        following = _write_cursor(
-            sort, descending, last["cursor_value"], last["cursor_at"], str(last["id"])
-        )
+        place = last["cursor_value"], last["cursor_at"], str(last["id"])
+        following = write_cursor(sort, descending, place)
     return HistoryPage([transfer_row(row) for row in rows], following)
-
-
-def _write_cursor(sort: str, descending: bool, *place: str) -> str:
-    packed = msgspec.msgpack.encode([sort, descending, *place])
-    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str, sort: str, descending: bool) -> tuple[str, str, str]:
-    try:
-        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        given_sort, given_descending, value, at, row_id = msgspec.msgpack.decode(
-            packed, type=tuple[str, bool, str, str, str]
-        )
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise CursorInvalid from error
-    if (given_sort, given_descending) != (sort, descending):
-        raise CursorInvalid
-    return value, at, row_id
 
 
 async def transfer(connection: Connection, transfer_id: bytes, customer: int) -> TransferRow | None:

@@ -6,8 +6,6 @@ the turn, or not at all. Listeners of ``CHANNEL`` hear the symbol when it is com
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,6 +17,7 @@ import msgspec
 from domain.orders import UNIT
 from domain.trading.events import InstrumentListed, RulesChanged, StatusChanged
 from domain.trading.rules import About, BookStatus, Rules
+from persistence.cursors import read_cursor, write_cursor
 from persistence.database import Connection, Pool
 from persistence.journal import Statement, to_datetime
 
@@ -28,11 +27,8 @@ SEARCH_MAX: Final = 80
 
 Database = Connection | Pool
 
+_RANK: Final = "rank"
 _WORD: Final = re.compile(r"\w+")
-
-
-class CursorInvalid(Exception):
-    """The cursor is not one that the same query gave."""
 
 
 class Instrument(msgspec.Struct, frozen=True):
@@ -218,7 +214,9 @@ async def search(
     ticker = "".join(words).upper()
     if text and not words:
         return InstrumentPage([], None)
-    place, after = (-1, "") if cursor is None else _read_cursor(cursor)
+    place, after = "-1", ""
+    if cursor is not None:
+        place, after = read_cursor(cursor, _RANK, False, ("smallint", "text"))
     rows = await database.fetch(
         _SEARCH,
         ticker,
@@ -226,25 +224,12 @@ async def search(
         " & ".join(f"'{word}':*" for word in words),
         None if types is None else list(types),
         list(statuses),
-        place,
+        int(place),
         after,
         limit + 1,
     )
     following = None
     if len(rows) > limit:
         rows = rows[:limit]
-        following = _write_cursor(rows[-1]["place"], rows[-1]["symbol"])
+        following = write_cursor(_RANK, False, (str(rows[-1]["place"]), rows[-1]["symbol"]))
     return InstrumentPage([_instrument(row) for row in rows], following)
-
-
-def _write_cursor(place: int, symbol: str) -> str:
-    return base64.urlsafe_b64encode(f"{place}.{symbol}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        place, _, symbol = text.partition(".")
-        return int(place), symbol
-    except (binascii.Error, ValueError) as error:
-        raise CursorInvalid from error

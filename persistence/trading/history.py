@@ -6,8 +6,6 @@ the customer's entity. Prices are ticks, quantities lots, times microseconds sin
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,9 +15,9 @@ import msgspec
 
 from domain.accounts.trading import OrderReport
 from domain.orders import Fill, OrderStatus, OrderType, SelfTrade, Side, TimeInForce
+from persistence.cursors import CursorInvalid, read_cursor, write_cursor
 from persistence.database import Connection, Pool
 from persistence.journal import to_datetime, to_microseconds
-from persistence.trading.catalogue import CursorInvalid
 
 Database = Connection | Pool
 
@@ -337,7 +335,7 @@ async def _page(
 ) -> tuple[list[asyncpg.Record], str | None]:
     """Rows after the cursor; ``columns`` tell any two rows apart."""
     if cursor is not None:
-        values = _read_cursor(cursor, sort, descending, len(columns))
+        values = read_cursor(cursor, sort, descending, kinds)
         first = len(where.values) + 1
         where.values += values
         places = ", ".join(f"${first + index}::text::{kind}" for index, kind in enumerate(kinds))
@@ -360,17 +358,4 @@ async def _page(
     if len(rows) <= limit:
         return rows, None
     rows = rows[:limit]
-    packed = msgspec.msgpack.encode([sort, descending, *rows[-1]["place"]])
-    return rows, base64.urlsafe_b64encode(packed).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str, sort: str, descending: bool, count: int) -> list[str]:
-    try:
-        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        given_sort, given_descending, *values = msgspec.msgpack.decode(packed, type=list[Any])
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise CursorInvalid from error
-    sound = len(values) == count and all(isinstance(value, str) for value in values)
-    if (given_sort, given_descending) != (sort, descending) or not sound:
-        raise CursorInvalid
-    return values
+    return rows, write_cursor(sort, descending, rows[-1]["place"])

@@ -14,7 +14,8 @@ from domain.identity.permissions import Permission
 from domain.orders import RATE_UNIT
 from domain.trading.commands import InstrumentReply
 from domain.trading.rules import BookCode, InstrumentType
-from persistence.trading.catalogue import LISTED, CursorInvalid, Instrument
+from persistence.cursors import CursorInvalid
+from persistence.trading.catalogue import LISTED, Instrument
 from persistence.trading.queries import Ticker, tickers
 from serve_apps import instruments
 from serve_apps.accounts import command_id, microseconds, refuse

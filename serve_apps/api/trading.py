@@ -16,8 +16,9 @@ import msgspec
 
 from domain.durable import Rejection
 from domain.orders import OrderStatus, OrderType, SelfTrade, Side, TimeInForce
+from persistence.cursors import CursorInvalid
 from persistence.trading import history
-from persistence.trading.catalogue import CursorInvalid, Instrument
+from persistence.trading.catalogue import Instrument
 from persistence.trading.history import FillFilter, FillRow, OrderFilter, OrderRow
 from serve_apps.accounts import refuse, time_text
 from serve_apps.api.routing import Answer, Call, Operation, Outcome, Parameter

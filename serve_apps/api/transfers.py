@@ -8,8 +8,9 @@ from domain.accounts.codes import Code
 from domain.accounts.commands import Receipt
 from domain.durable import Rejection
 from domain.identity.rules import IdentityCode
-from persistence.accounts import CursorInvalid, HistoryPage, history
+from persistence.accounts import HistoryPage, history
 from persistence.accounts import transfer as find_transfer
+from persistence.cursors import CursorInvalid
 from serve_apps import confirmation
 from serve_apps.accounts import (
     HISTORY_PARAMETERS,

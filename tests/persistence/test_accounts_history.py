@@ -14,8 +14,9 @@ import pytest
 
 from domain.accounts.commands import TransferStatus
 from domain.accounts.numbers import account_number, customer_of
-from persistence.accounts import CursorInvalid, HistoryFilter, TransferRow, history
+from persistence.accounts import HistoryFilter, TransferRow, history
 from persistence.accounts.queries import SORTS
+from persistence.cursors import CursorInvalid
 from persistence.database import Pool, open_pool
 from persistence.journal import to_datetime
 

@@ -13,9 +13,10 @@ from domain.accounts.commands import CustomerView, TransferStatus
 from domain.accounts.numbers import customer_of
 from domain.durable import Rejection
 from domain.money import CURRENCIES, format_amount
-from persistence.accounts import CursorInvalid, HistoryPage
+from persistence.accounts import HistoryPage
 from persistence.accounts import history as read_history
 from persistence.accounts import transfer as read_transfer
+from persistence.cursors import CursorInvalid
 from serve_apps import accounts
 from serve_apps.accounts import HistoryQuery, history_query, rate_text
 from serve_apps.hot_reads import ROWS_MAX, is_first_page

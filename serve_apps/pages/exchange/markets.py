@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from persistence.trading.catalogue import SEARCH_MAX, CursorInvalid
+from persistence.cursors import CursorInvalid
+from persistence.trading.catalogue import SEARCH_MAX
 from serve_apps.pages.exchange import figures, market
 from serve_apps.pages.visit import Refused, Visit
 

@@ -12,7 +12,8 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from domain.orders import UNIT, OrderStatus, OrderType, Side
-from persistence.trading.catalogue import CursorInvalid, Instrument
+from persistence.cursors import CursorInvalid
+from persistence.trading.catalogue import Instrument
 from persistence.trading.history import (
     FILL_SORTS,
     OPEN,

@@ -10,10 +10,10 @@ import pytest
 from domain.orders import UNIT
 from domain.trading.events import RulesChanged, StatusChanged
 from domain.trading.rules import About, BookStatus, InstrumentType
+from persistence.cursors import CursorInvalid
 from persistence.database import Pool
 from persistence.journal import to_datetime, to_microseconds
 from persistence.trading import catalogue
-from persistence.trading.catalogue import CursorInvalid
 from tests.persistence.trading.listing import AT, Book, listed, rules
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from actors.projector import Projector
 from domain.orders import OrderStatus, Side
+from persistence.cursors import CursorInvalid
 from persistence.database import Pool
 from persistence.journal import to_datetime
 from persistence.trading import history
-from persistence.trading.catalogue import CursorInvalid
 from persistence.trading.history import FILL_SORTS, ORDER_SORTS, FillFilter, OrderFilter
 from tests.persistence.trading.tape import Known, Tape
 
