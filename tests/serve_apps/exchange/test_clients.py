@@ -54,7 +54,8 @@ async def run(venue: Venue, script: str) -> None:
     except TimeoutError:
         process.kill()
         output, _ = await process.communicate()
-        raise AssertionError(f"{script} did not end:\n{output.decode()[-5_000:]}") from None
+        said = output.decode()
+        raise AssertionError(f"{script} did not end:\n{said[:2_500]}\n{said[-2_500:]}") from None
     assert process.returncode == 0, output.decode()[-8_000:]
 
 

@@ -105,20 +105,25 @@ async def until(look: Any) -> None:
 
 
 async def follow_depth(ann: Any) -> None:
-    """The depth cache equals what is read, again and again, while others trade."""
+    """The depth cache equals what is read, again and again, while others trade.
+
+    A client that gets too little of the processor to read what comes ends its own reading: then
+    its manager says to begin anew, as is done here.
+    """
     seen: dict[int, Any] = {}
     compared = 0
-    manager = DepthCacheManager(ann, SYMBOL, limit=1_000, ws_interval=100, conv_type=str)
-    async with manager as cached:
-        following = asyncio.create_task(keep_depth(cached, seen))
-        while compared < COMPARED:
-            read = await ann.get_order_book(symbol=SYMBOL, limit=1_000)
-            await asyncio.sleep(0.15)
-            found = seen.get(read["lastUpdateId"])
-            if found is not None:
-                assert found == (read["bids"], read["asks"]), (found, read)
-                compared += 1
-        following.cancel()
+    while compared < COMPARED:
+        manager = DepthCacheManager(ann, SYMBOL, limit=1_000, ws_interval=100, conv_type=str)
+        async with manager as cached:
+            following = asyncio.create_task(keep_depth(cached, seen))
+            while compared < COMPARED and cached._socket._handle_read_loop:
+                read = await ann.get_order_book(symbol=SYMBOL, limit=1_000)
+                await asyncio.sleep(0.15)
+                found = seen.get(read["lastUpdateId"])
+                if found is not None:
+                    assert found == (read["bids"], read["asks"]), (found, read)
+                    compared += 1
+            following.cancel()
 
 
 async def keep_depth(cached: Any, seen: dict[int, Any]) -> None:
