@@ -44,8 +44,12 @@ class Imbalance(Exception):
     """The books of a partition do not sum to zero: the turn must not be written."""
 
 
-class Seen(msgspec.Struct, gc=False):
-    """A command decided lately: its first answer, or who waits for it; the era it was in."""
+class Seen(msgspec.Struct):
+    """A command decided lately: its first answer, or who waits for it; the era it was in.
+
+    Who waits leads back to the partition, and so to this: the collector must see it, or all that a
+    partition had in memory stays when it ends in the middle, as many do in simulated worlds.
+    """
 
     fingerprint: bytes
     reply: Any
