@@ -141,6 +141,13 @@ def _live(site: str, ann: Customer, boris: Customer, office: Page, gone: str) ->
     }
 
 
+def _alone(page: Page, html: str) -> Page:
+    """A document that may run no script, in a page that may: axe would wait in it for ever."""
+    opened = page.context.new_page()
+    opened.set_content(html)
+    return opened
+
+
 def test_axe_finds_nothing_on_any_page(
     make_customer: MakeCustomer, open_browser: OpenBrowser, platform: str, canary: None, gone: str
 ) -> None:
@@ -156,6 +163,8 @@ def test_axe_finds_nothing_on_any_page(
         answer = page.goto(values[LINKS[path]] if path in LINKS else path.format(**values))
         assert answer is not None
         assert answer.status == 200, page.url
+        if "sandbox" in answer.headers.get("content-security-policy", ""):
+            page = _alone(page, answer.text())
         seen(page)
     office.goto("/operations/mail/")
     expect(office.locator("[data-dead]").first).to_be_visible()
