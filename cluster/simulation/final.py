@@ -6,9 +6,11 @@ from random import Random
 from typing import Any
 
 from actors.durable.memory import MOVED
+from actors.durable.records import Codec
 from actors.durable.turn import Workspace
 from cluster.simulation.model import Violation, must
 from cluster.simulation.platform import Platform
+from cluster.simulation.store import Store
 from cluster.simulation.trouble import spoil, verify
 from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus
@@ -39,26 +41,32 @@ def as_stored(platform: Platform) -> None:
         same_memory(platform, stream)
 
 
-def same_memory(platform: Platform, stream: str) -> None:
-    """Full replay, snapshots plus tail, and what is in memory now are the same bytes."""
-    database, codec, witness = platform.database, platform.codec, platform.witness
-    encode, machine = codec.encode, platform.kind.machine()
-    short = Workspace(machine, codec, lambda _: False)
+def stored_memory(store: Store, stream: str, codec: Codec[Any, Any], machine: Any) -> Workspace:
+    """A partition's memory made anew from its checkpoint, snapshots and the tail of its journal."""
+    work = Workspace(machine, codec, lambda _: False)
     after = 0
-    checkpoint = database.checkpoints.get(stream)
+    checkpoint = store.checkpoints.get(stream)
     if checkpoint is not None:
-        short.resume(codec.decode_partition(checkpoint.state))
+        work.resume(codec.decode_partition(checkpoint.state))
         after = checkpoint.seq
-    for key, state in database.snapshots.items():
-        if platform.owner(key) == stream:
-            short.admit(key, codec.decode_entity(state))
-    for row in database.rows.get(stream, []):
+    for key, state in store.snapshots.items():
+        if store.owner(key) == stream:
+            work.admit(key, codec.decode_entity(state))
+    for row in store.rows.get(stream, []):
         if row.seq > after:
             record = codec.decode_turn(row.entries)
             for key, _ in record.events:
-                if key not in short.entities:
-                    short.admit(key, machine.new(key))
-            short.replay(record, row.at)
+                if key not in work.entities:
+                    work.admit(key, machine.new(key))
+            work.replay(record, row.at)
+    return work
+
+
+def same_memory(platform: Platform, stream: str) -> None:
+    """Full replay, snapshots plus tail, and what is in memory now are the same bytes."""
+    codec, witness = platform.codec, platform.witness
+    encode = codec.encode
+    short = stored_memory(platform.database, stream, codec, platform.kind.machine())
     full = encode(witness.replica(stream).partition)
     must(7, full == encode(short.partition), "snapshots and tail of", stream, "are not its replay")
     process = platform.serving(stream)

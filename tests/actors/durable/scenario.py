@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from cluster.simulation.audit import audit
 from cluster.simulation.virtual import run_virtual
-from cluster.simulation.world import World, usd
+from tests.actors.durable.audit import audit
+from tests.actors.durable.world import World, usd
 
 Scenario = Callable[[World], Coroutine[Any, Any, None]]
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from actors.durable import partition
-from cluster.simulation.audit import audit
 from cluster.simulation.store import Faults
 from cluster.simulation.virtual import run_virtual
-from cluster.simulation.world import START, Weather, World, settled, usd
 from domain.accounts import commands as cmd
 from domain.accounts.commands import AccountStatus, Rate, TransferStatus
 from domain.accounts.numbers import account_number
 from domain.durable import Rejection
 from domain.money import RATE_SCALE
+from tests.actors.durable.audit import audit
+from tests.actors.durable.world import START, Weather, World, settled, usd
 
 SEEDS = [*range(24), 134, 173, 189, 216, 220, 327]
 

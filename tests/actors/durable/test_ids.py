@@ -7,7 +7,6 @@ import asyncio
 import msgspec
 import pytest
 
-from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
 from domain.accounts.commands import TransferStatus
 from domain.durable import Rejection, Unavailable
@@ -20,6 +19,7 @@ from tests.actors.durable.scenario import (
     posted,
     settle,
 )
+from tests.actors.durable.world import World, usd
 
 scenario = Scenarios()
 

@@ -8,11 +8,11 @@ import itertools
 import pytest
 
 from actors.durable.routing import slot_of
-from cluster.simulation.audit import audit
 from cluster.simulation.virtual import run_virtual
-from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
+from tests.actors.durable.audit import audit
 from tests.actors.durable.scenario import ask, posted, settle
+from tests.actors.durable.world import World, usd
 
 CUSTOMERS = 12
 PLENTY = 1_000_000

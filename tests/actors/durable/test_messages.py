@@ -9,7 +9,6 @@ import pytest
 
 from actors.durable.records import Sent, Shipment
 from cluster.simulation.store import Outage
-from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.numbers import account_number
@@ -23,6 +22,7 @@ from tests.actors.durable.scenario import (
     posted,
     settle,
 )
+from tests.actors.durable.world import World, usd
 
 scenario = Scenarios()
 

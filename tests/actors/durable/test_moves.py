@@ -9,15 +9,15 @@ import pytest
 
 from actors.durable import partition as partition_module
 from actors.durable.routing import slot_of
-from cluster.simulation.audit import audit
 from cluster.simulation.store import Faults
 from cluster.simulation.virtual import run_virtual
-from cluster.simulation.world import Weather, World, usd
 from domain.accounts import commands as cmd
 from domain.accounts.commands import TransferStatus
 from domain.durable import Moved
+from tests.actors.durable.audit import audit
 from tests.actors.durable.scenario import Scenario, Scenarios, ask, closed, play, posted, settle
 from tests.actors.durable.test_chaos import Client, sweep, to_the_end, trouble
+from tests.actors.durable.world import Weather, World, usd
 
 scenario = Scenarios()
 

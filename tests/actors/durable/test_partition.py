@@ -10,15 +10,14 @@ import pytest
 from actors.durable.intake import Interrupted
 from actors.durable.quarantine import FAILURES_MAX, REFUSED_S
 from actors.durable.records import Shipment
-from cluster.simulation.audit import replay, same_memory
 from cluster.simulation.store import Faults
-from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
 from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.machine import AccountsMachine
 from domain.accounts.numbers import account_number
 from domain.durable import Moved, Unavailable
+from tests.actors.durable.audit import replay, same_memory
 from tests.actors.durable.scenario import (
     MANY,
     Scenario,
@@ -29,6 +28,7 @@ from tests.actors.durable.scenario import (
     posted,
     settle,
 )
+from tests.actors.durable.world import World, usd
 
 scenario = Scenarios()
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from cluster.simulation.world import World, usd
 from domain.accounts import commands as cmd
 from domain.durable import Version
 from tests.actors.durable.scenario import MANY, Scenario, Scenarios, ask, closed, play, settle
+from tests.actors.durable.world import World, usd
 
 scenario = Scenarios()
 

@@ -9,11 +9,12 @@ from typing import Any
 from actors.durable.memory import MOVED
 from actors.durable.replay import Replay
 from actors.durable.turn import Workspace
-from cluster.simulation.world import POLICY, World, idle
+from cluster.simulation.final import stored_memory
 from domain.accounts import events as ev
 from domain.accounts.commands import TransferStatus
 from domain.accounts.machine import AccountsMachine
 from persistence.journal import GENESIS, JournalRow, check_link
+from tests.actors.durable.world import POLICY, World, idle
 
 
 def replay(world: World) -> Replay:
@@ -34,33 +35,10 @@ def replay(world: World) -> Replay:
     raise AssertionError("The replay waits for something.")
 
 
-def recovered(world: World, stream: str) -> Workspace:
-    """A partition's memory made anew from snapshots and the tail of its journal."""
-    store, codec = world.store, world.codec
-    machine = AccountsMachine(POLICY)
-    work = Workspace(machine, codec, lambda _: False)
-    after = 0
-    if stream in store.checkpoints:
-        checkpoint = store.checkpoints[stream]
-        work.resume(codec.decode_partition(checkpoint.state))
-        after = checkpoint.seq
-    for key, state in store.snapshots.items():
-        if world.owner(key) == stream:
-            work.admit(key, codec.decode_entity(state))
-    for row in store.rows.get(stream, []):
-        if row.seq > after:
-            record = codec.decode_turn(row.entries)
-            for key, _ in record.events:
-                if key not in work.entities:
-                    work.admit(key, machine.new(key))
-            work.replay(record, row.at)
-    return work
-
-
 def same_memory(world: World, stream: str, full: Workspace) -> None:
     """Full replay, snapshots plus tail, and what is in memory now are the same bytes."""
     encode = world.codec.encode
-    short = recovered(world, stream)
+    short = stored_memory(world.store, stream, world.codec, world.machine)
     live = world.partitions[stream]._work
     assert encode(full.partition) == encode(short.partition)
     assert encode(full.partition) == encode(live.partition)
