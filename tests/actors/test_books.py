@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
 from actors.books import BooksCodec
-from cluster.books import check
 from domain.accounts import trading as tr
 from domain.durable import Rejection
 from domain.orders import BOOKS, OrderStatus, Side, TimeInForce
@@ -18,27 +16,10 @@ from domain.trading.orderbook import OrderBook
 from domain.trading.rules import BookStatus
 from persistence import placement
 from persistence.database import Pool
-from persistence.journal import prepare_streams
 from persistence.trading.catalogue import instrument
-from tests.actors.test_order_path import BOOK, RULES, SYMBOL, Exchange
+from tests.actors.exchange import BOOK, RULES, SYMBOL, Exchange
 from tests.domain.accounts.floor import limit
 from tests.domain.trading.market import ABOUT
-from tests.persistence.site import running_site
-
-
-@pytest.fixture
-async def exchange(pool: Pool) -> AsyncIterator[Exchange]:
-    """An exchange with one market."""
-    await prepare_streams(pool, BOOKS, 1)
-    async with running_site(pool) as site:
-        made = Exchange(site, pool)
-        await made.open()
-        yield made
-        await made.quiet()
-        made.prove()
-        await made.books.stop()
-    report = await check(pool)
-    assert report.ok, report.findings
 
 
 async def ask(exchange: Exchange, command: cmd.Command) -> cmd.Reply:

@@ -15,7 +15,7 @@ from domain.accounts import trading as tr
 from domain.orders import BOOKS, OrderStatus, Side
 from persistence.database import Pool
 from persistence.journal import GENESIS, prepare_streams, row_hash, to_microseconds
-from tests.actors.test_order_path import BOOK, Exchange
+from tests.actors.exchange import BOOK, Exchange
 from tests.domain.accounts.floor import limit
 from tests.persistence.site import running_site
 
