@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,13 +18,14 @@ import structlog
 from redis.exceptions import RedisError
 
 from cluster import front, ingress
+from cluster.canary_rule import Rule
 from cluster.front import Told
 from cluster.release import fingerprint, recipe_of
 from cluster.split import CANARY, Share
 from persistence import releases
 from persistence.audit import Actor
 from persistence.database import OUTAGES, Pool, open_pool
-from persistence.releases import Comparison, Release
+from persistence.releases import Release
 from serve_apps import canary
 
 if TYPE_CHECKING:
@@ -38,12 +38,9 @@ PLATFORM: Final = Actor(None, "kontor up", "platform")
 LOOK_EVERY_S: Final = 0.5
 START_S: Final = 120.0
 ARRIVE_S: Final = 20.0
+LINGERS: Final = "the canary's own replicas end when no connection leads to them any more"
 IDLE_MORE_S: Final = 5.0
 """So much longer than it should may an idle connection live in an older HAProxy."""
-WINDOW_S: Final = 60.0
-ENOUGH_REQUESTS: Final = 50
-"""So many requests in the window are needed before a rate of errors means something."""
-_UNWELL_S: Final = 30.0
 _VERIFY_EVERY_S: Final = 2.0
 _SAME_S: Final = 1.0
 
@@ -56,24 +53,6 @@ class NotArrived(Exception):
     """HAProxy does not do what it was told, or not yet."""
 
 
-class ErrorRate:
-    """The canary's rate of errors over the last minute."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: deque[tuple[float, int, int]] = deque()
-
-    def take(self, requests: int, errors: int) -> float | None:
-        """Percent, from totals so far; ``None`` while there were too few requests to say."""
-        now = self._clock()
-        self._seen.append((now, requests, errors))
-        while now - self._seen[0][0] > WINDOW_S:
-            self._seen.popleft()
-        _, before, errors_before = self._seen[0]
-        lately = requests - before
-        return None if lately < ENOUGH_REQUESTS else 100 * (errors - errors_before) / lately
-
-
 class CanaryKeeper:
     """One for a platform."""
 
@@ -81,12 +60,13 @@ class CanaryKeeper:
         self._settings = settings
         self._config = config
         self._idle_s = settings.keep_alive_seconds + IDLE_MORE_S
-        self._rate = ErrorRate()
+        self._rule = Rule(None, None)
         self._of = 0
         self._share = Share(0, "none")
         self._told_at = 0.0
         self._compared_at = 0.0
-        self._unwell_since: float | None = None
+        self._lingers: bool | None = None
+        self._lingers_since = 0.0
         self._pool: Pool
         self._redis: redis.asyncio.Redis
 
@@ -113,7 +93,11 @@ class CanaryKeeper:
     async def _look_once(self) -> None:
         try:
             release = await releases.under_way(self._pool)
-            if release is not None:
+            if self._lingers is None:  # a platform before this one may have left one behind
+                self._lingers, self._lingers_since = release is None, time.monotonic()
+            if self._lingers and (release is None or release.state != releases.PROMOTING):
+                await self._end_former(release)
+            elif release is not None:
                 await self._carry_out(release)
         except OUTAGES as error:
             log.warning("canary_waits", error=repr(error))
@@ -122,7 +106,7 @@ class CanaryKeeper:
 
     async def _carry_out(self, release: Release) -> None:
         if release.id != self._of:
-            self._of, self._rate, self._unwell_since = release.id, ErrorRate(), None
+            self._of, self._rule = release.id, Rule(release.bound, release.latency_ratio)
         steps: dict[str, Callable[[Release], Awaitable[None]]] = {
             releases.STARTING: self._start,
             releases.RUNNING: self._watch,
@@ -174,9 +158,10 @@ class CanaryKeeper:
         await releases.note(self._pool, release, "all traffic goes back to where it was")
         await self._compare(release, "")
         await self._arrive(self._share_of(release, 0))
-        await self._until_older_are_gone()
-        await self._end_canary()
+        await self._stop_measuring()
+        self._lingers, self._lingers_since = True, time.monotonic()
         await self._settle(release, releases.PROMOTED)
+        await releases.note(self._pool, release, LINGERS)
 
     async def _roll_back(self, release: Release) -> None:
         """All traffic to the stable version; then the canary ends."""
@@ -270,8 +255,29 @@ class CanaryKeeper:
                 return
             await asyncio.sleep(0.5)
 
+    async def _end_former(self, following: Release | None) -> None:
+        """End what a promotion has left of the canary, once no connection can lead there.
+
+        Until then it answers what an older HAProxy sends it: the same version, as it is promoted.
+        """
+        if await asyncio.to_thread(ingress.condition, CANARY):
+            told = await self._tell(self._share)
+            waited = time.monotonic() - self._lingers_since
+            if any(one.older for one in told) and waited < self._idle_s:
+                if following is not None:
+                    await releases.note(self._pool, following, "the former canary ends")
+                return
+            await self._end_canary()
+        self._lingers = False
+        standing = await releases.promoted(self._pool)
+        if standing is not None and standing.step:
+            await releases.note(self._pool, standing, "")
+
     async def _end_canary(self) -> None:
         await asyncio.to_thread(ingress.end, CANARY)
+        await self._stop_measuring()
+
+    async def _stop_measuring(self) -> None:
         try:
             await canary.say_over(self._redis)
         except (RedisError, OSError):
@@ -285,33 +291,17 @@ class CanaryKeeper:
         self._compared_at = now
         try:
             await canary.say_under_way(self._redis, str(release.id))
-            found = await canary.comparison(self._redis, str(release.id))
+            totals = await canary.measured(self._redis, str(release.id))
         except (RedisError, OSError) as error:
             log.info("canary_not_compared", error=repr(error))
             return
+        found = totals.comparison
         if found != release.comparison:
             await releases.compare(self._pool, release, found)
-        reason = self._verdict(release, found, condition) if condition else ""
+        reason = self._rule.verdict(totals, condition) if condition else ""
         if reason:
             log.warning("canary_rolled_back", reason=reason)
             await self._settle(release, releases.ROLLING_BACK, reason)
-
-    def _verdict(self, release: Release, found: Comparison, condition: str) -> str:
-        """Why the canary is to be rolled back by itself, or nothing."""
-        if release.bound is None:
-            return ""
-        rate = self._rate.take(found.canary.requests, found.canary.errors)
-        if rate is not None and rate > release.bound:
-            return (
-                f"{rate:.1f} % of its answers in the last minute were errors, beyond"
-                f" {release.bound:g} %."
-            )
-        now = time.monotonic()
-        well = condition == "RUNNING"
-        self._unwell_since = None if well else self._unwell_since or now
-        if self._unwell_since is not None and now - self._unwell_since > _UNWELL_S:
-            return f"Its replicas have been {condition.lower()} for {_UNWELL_S:.0f} s."
-        return ""
 
     async def _settle(self, release: Release, state: str, reason: str = "") -> None:
         await releases.settle(self._pool, release, state, PLATFORM, reason=reason)

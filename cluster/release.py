@@ -38,7 +38,8 @@ _COMMON: Final = frozenset(
         "mode", "host", "port", "public_url", "data_dir", "database_url", "redis_url",
         "ray_address", "ray_cpus", "dashboard_host", "dashboard_port", "metrics_port",
         "secret_key", "secure_cookies", "partitions", "book_partitions", "replicas", "fees",
-        "daily_limits", "log_level", "keep_alive_seconds",
+        "daily_limits", "log_level", "keep_alive_seconds", "canary_max_error_rate",
+        "canary_max_latency_ratio",
     }
 )  # fmt: skip
 _SECRETS: Final = ("password", "secret", "token", "key")

@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     exchange_requests_1m: int = Field(default=1_200_000, ge=1)
     exchange_orders_10s: int = Field(default=20_000, ge=1)
     exchange_orders_1d: int = Field(default=50_000_000, ge=1)
+    canary_max_error_rate: float | None = Field(default=None, ge=0.01, le=99)
+    canary_max_latency_ratio: float | None = Field(default=None, ge=1.2, le=100)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

@@ -38,6 +38,7 @@ class Side(msgspec.Struct, frozen=True):
     errors: int = 0
     p50_s: float = 0.0
     p99_s: float = 0.0
+    p95_s: float = 0.0
 
     @property
     def error_rate(self) -> float:
@@ -55,8 +56,9 @@ class Comparison(msgspec.Struct, frozen=True):
 class Release(msgspec.Struct, frozen=True):
     """A version. ``path`` is empty for the code that runs already, with other ``settings``.
 
-    ``weight`` is the percentage of clients that are to meet it; ``bound`` the percentage of errors
-    beyond which it is rolled back by itself. ``step`` says what is being done.
+    ``weight`` is the percentage of clients that are to meet it. It is rolled back by itself beyond
+    ``bound`` percent of errors, and when its requests take more than ``latency_ratio`` times as
+    long as the stable version's. ``step`` says what is being done.
     """
 
     id: int
@@ -74,11 +76,20 @@ class Release(msgspec.Struct, frozen=True):
     started_by: str
     started_at: datetime
     changed_at: datetime
+    latency_ratio: float | None
 
     @property
     def under_way(self) -> bool:
         """Whether it runs beside the stable version, or is about to begin or to end."""
         return self.state in UNDER_WAY
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Beyond what it is rolled back by itself, in words."""
+        errors = () if self.bound is None else (f"beyond {self.bound:g} % errors",)
+        ratio = self.latency_ratio
+        slow = () if ratio is None else (f"beyond {ratio:g} times the stable version's p95",)
+        return errors + slow
 
 
 class Refused(Exception):
@@ -95,6 +106,7 @@ class New(msgspec.Struct, frozen=True):
     weight: int
     replicas: int = 1
     bound: float | None = None
+    latency_ratio: float | None = None
 
 
 _COLUMNS: Final = ", ".join(Release.__struct_fields__)
@@ -146,10 +158,10 @@ async def begin(pool: Pool, new: New, actor: Actor) -> Release:
             row = await connection.fetchrow(
                 f"""
                 INSERT INTO releases (path, settings, version, base, weight, replicas, bound,
-                    started_by)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}""",
+                    started_by, latency_ratio)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}""",
                 new.path, _encode(new.settings).decode(), new.version, new.base, new.weight,
-                new.replicas, new.bound, actor.by,
+                new.replicas, new.bound, actor.by, new.latency_ratio,
             )  # fmt: skip
         except asyncpg.UniqueViolationError:
             raise Refused("A canary is under way: promote it or roll it back first.") from None
@@ -157,7 +169,7 @@ async def begin(pool: Pool, new: New, actor: Actor) -> Release:
         assert release is not None
         after = {
             "path": new.path, "settings": dict(new.settings), "version": new.version,
-            "weight": new.weight, "bound": new.bound,
+            "weight": new.weight, "bound": new.bound, "latency_ratio": new.latency_ratio,
         }  # fmt: skip
         await audit.append(connection, actor.did("canary.start", _subject(release), {}, after))
     return release

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis.asyncio
 import structlog
@@ -113,16 +113,37 @@ def side_of(counts: Mapping[str, int]) -> Side:
                 return BOUNDS_S[min(place, len(BOUNDS_S) - 1)]
         return 0.0
 
-    return Side(total, counts.get("errors", 0), percentile(0.5), percentile(0.99))
+    return Side(total, counts.get("errors", 0), percentile(0.5), percentile(0.99), percentile(0.95))
 
 
-async def comparison(client: redis.asyncio.Redis, release: str) -> Comparison:
-    """Both versions since the canary began. Raises ``RedisError``."""
+class Measured(NamedTuple):
+    """The counts of both versions, added up."""
+
+    stable: Mapping[str, int]
+    canary: Mapping[str, int]
+
+    @property
+    def comparison(self) -> Comparison:
+        """What the counts say."""
+        return Comparison(side_of(self.stable), side_of(self.canary))
+
+    def since(self, before: Measured) -> Measured:
+        """What was counted after ``before``."""
+        return Measured(*(_less(now, then) for now, then in zip(self, before, strict=True)))
+
+
+def _less(now: Mapping[str, int], then: Mapping[str, int]) -> Mapping[str, int]:
+    more = ((name, count - then.get(name, 0)) for name, count in now.items())
+    return {name: count for name, count in more if count}
+
+
+async def measured(client: redis.asyncio.Redis, release: str) -> Measured:
+    """What both versions have counted since the canary began. Raises ``RedisError``."""
     sides = []
     for side in (STABLE, CANARY):
         found: Mapping[Any, Any] = await client.hgetall(counts_key(release, side))
-        sides.append(side_of({name.decode(): int(count) for name, count in found.items()}))
-    return Comparison(*sides)
+        sides.append({name.decode(): int(count) for name, count in found.items()})
+    return Measured(*sides)
 
 
 async def say_under_way(client: redis.asyncio.Redis, release: str) -> None:

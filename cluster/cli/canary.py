@@ -56,6 +56,15 @@ def start(
             min=0.01, max=99, help="Percent of errors beyond which it is rolled back by itself."
         ),
     ] = None,
+    max_latency_ratio: Annotated[
+        float | None,
+        typer.Option(
+            min=1.2,
+            max=100,
+            help="So many times the stable version's p95 may its own be; beyond, it is rolled back"
+            " by itself.",
+        ),
+    ] = None,
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +80,11 @@ def start(
         description = look_at(folder, {**environ_of(settings()), **wanted})
         check_settings(description, given)
         await check_database(pool, description)
-        new = New(folder, wanted, description.name, fingerprint(), weight, replicas, max_error_rate)
+        new = New(
+            folder, wanted, description.name, fingerprint(), weight, replicas,
+            max_error_rate or settings().canary_max_error_rate,
+            max_latency_ratio or settings().canary_max_latency_ratio,
+        )  # fmt: skip
         release = await releases.begin(pool, new, _console())
         return release if no_wait else await _follow(pool, release, quiet=as_json)
 
@@ -200,6 +213,8 @@ def _tell(release: Release) -> None:
     chosen = "".join(f" {name}={value}" for name, value in sorted(release.settings.items()))
     console.print(f"Canary {release.id} is {release.state.replace('_', ' ')}: {release.version}")
     console.print(f"  {what}{chosen}, {release.weight} % of the clients", style="dim")
+    if release.bounds:
+        console.print(f"  rolled back by itself {' or '.join(release.bounds)}", style="dim")
     if release.reason:
         console.print(f"  {release.reason}")
     if release.comparison.stable.requests or release.comparison.canary.requests:
@@ -209,13 +224,13 @@ def _tell(release: Release) -> None:
 def _table(release: Release) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("Version", no_wrap=True)
-    for column in ("Requests", "Errors", "Errors %", "p50 ms", "p99 ms"):
+    for column in ("Requests", "Errors", "Errors %", "p50 ms", "p95 ms", "p99 ms"):
         table.add_column(column, justify="right", no_wrap=True)
 
     def row(name: str, side: Side) -> None:
         table.add_row(
             name, f"{side.requests:,}", f"{side.errors:,}", f"{side.error_rate:.2f}",
-            f"{side.p50_s * 1_000:.1f}", f"{side.p99_s * 1_000:.1f}",
+            f"{side.p50_s * 1_000:.1f}", f"{side.p95_s * 1_000:.1f}", f"{side.p99_s * 1_000:.1f}",
         )  # fmt: skip
 
     row("stable", release.comparison.stable)

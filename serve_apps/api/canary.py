@@ -30,6 +30,7 @@ class SideBody(msgspec.Struct):
     errors: int
     error_rate: float
     p50_ms: float
+    p95_ms: float
     p99_ms: float
 
 
@@ -38,8 +39,9 @@ class ReleaseBody(msgspec.Struct):
 
     ``state`` is ``starting``, ``running``, ``promoting`` or ``rolling_back`` while it is under
     way, then ``promoted``, ``rolled_back``, ``failed``, or ``replaced`` by a later one. ``path``
-    is empty for the same code with other ``settings``. Beyond ``error_rate_max`` percent of errors
-    it is rolled back by itself; ``null`` if it is not.
+    is empty for the same code with other ``settings``. It is rolled back by itself beyond
+    ``error_rate_max`` percent of errors, and when its p95 is more than ``latency_ratio_max`` times
+    the stable version's; ``null`` if it is not.
     """
 
     id: int
@@ -50,6 +52,7 @@ class ReleaseBody(msgspec.Struct):
     weight: int
     replicas: int
     error_rate_max: float | None
+    latency_ratio_max: float | None
     step: str
     reason: str
     started_by: str
@@ -111,6 +114,7 @@ def _body(release: Release) -> ReleaseBody:
         weight=release.weight,
         replicas=release.replicas,
         error_rate_max=release.bound,
+        latency_ratio_max=release.latency_ratio,
         step=release.step,
         reason=release.reason,
         started_by=release.started_by,
@@ -127,6 +131,7 @@ def _side(side: Side) -> SideBody:
         side.errors,
         round(side.error_rate, 3),
         round(side.p50_s * 1_000, 3),
+        round(side.p95_s * 1_000, 3),
         round(side.p99_s * 1_000, 3),
     )
 
@@ -135,7 +140,7 @@ def _side_example(requests: int, errors: int, p99_ms: float) -> dict[str, Any]:
     rate = round(100 * errors / requests, 3)
     return {
         "requests": requests, "errors": errors, "error_rate": rate, "p50_ms": 3.1,
-        "p99_ms": p99_ms,
+        "p95_ms": 9.8, "p99_ms": p99_ms,
     }  # fmt: skip
 
 
@@ -149,6 +154,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
         "weight": 10,
         "replicas": 1,
         "error_rate_max": 2.0,
+        "latency_ratio_max": 1.5,
         "step": "",
         "reason": "",
         "started_by": "root on the command line",

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from cluster import canary, front, ingress
-from cluster.canary import CanaryKeeper
+from cluster import canary, canary_rule, front, ingress
+from cluster.canary import LINGERS, CanaryKeeper
 from cluster.front import Told
 from cluster.settings import Settings
 from cluster.split import Share
@@ -23,7 +23,7 @@ from persistence import releases
 from persistence.audit import Actor
 from persistence.database import Pool
 from persistence.releases import New
-from serve_apps.canary import ACTIVE_KEY, CANARY, Meter
+from serve_apps.canary import ACTIVE_KEY, CANARY, STABLE, Meter
 from serve_apps.services import AppConfig
 
 TESTER = Actor(None, "a test", "console")
@@ -120,8 +120,10 @@ async def keeper(pool: Pool, redis_url: str, stage: Stage) -> AsyncIterator[Cana
     await keeper._redis.aclose()
 
 
-async def _begin(pool: Pool, bound: float | None = None) -> None:
-    new = New("/srv/newer", {}, "0.2.0", "base", 10, 2, bound)
+async def _begin(
+    pool: Pool, bound: float | None = None, latency_ratio: float | None = None
+) -> None:
+    new = New("/srv/newer", {}, "0.2.0", "base", 10, 2, bound, latency_ratio)
     await releases.begin(pool, new, TESTER)
 
 
@@ -174,12 +176,69 @@ async def test_all_are_with_the_canary_while_the_stable_one_is_replaced(
     stage.older = 3
     await releases.steer(pool, TESTER, state=releases.PROMOTING)
     await keeper._look_once()
-    assert stage.told == ["10 %", "canary 3", "10 %", "100 %", "stable 3", "0 %", "end"]
+    assert stage.told == ["10 %", "canary 3", "10 %", "100 %", "stable 3", "0 %"]
     assert stage.older == 0
     assert await _state(pool) == ("promoted", "")
     assert await keeper._redis.get(ACTIVE_KEY) is None
+    for _ in range(2):
+        await keeper._look_once()
+    assert stage.told[-2:] == ["0 %", "end"], "nothing more to do"
+
+
+async def test_a_promoted_canary_answers_until_nothing_leads_to_it(
+    pool: Pool, stage: Stage, keeper: CanaryKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _begin(pool)
+    for _ in range(2):
+        await keeper._look_once()
+    await releases.steer(pool, TESTER, state=releases.PROMOTING)
     await keeper._look_once()
-    assert stage.told[-1] == "end", "nothing more to do"
+    stage.older = 3
+    await keeper._look_once()
+    assert stage.told[-1] == "0 %", "an older HAProxy may still send to it"
+    found = await releases.latest(pool)
+    assert found is not None
+    assert (found.state, found.step) == ("promoted", LINGERS)
+    # The next one waits for it, and says so.
+    await _begin(pool)
+    await keeper._look_once()
+    found = await releases.latest(pool)
+    assert found is not None
+    assert (found.state, found.step) == ("starting", "the former canary ends")
+    assert stage.told[-1] == "0 %"
+    for _ in range(2):
+        await keeper._look_once()
+    assert stage.told[-5:] == ["0 %", "end", "0 %", "canary 2", "0 %"]
+    assert (await _state(pool))[0] == "running"
+    first = await releases.promoted(pool)
+    assert first is not None
+    assert first.step == ""
+
+
+async def test_it_does_not_wait_for_ever_for_what_leads_there(
+    pool: Pool, stage: Stage, keeper: CanaryKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _begin(pool)
+    for _ in range(2):
+        await keeper._look_once()
+    await releases.steer(pool, TESTER, state=releases.PROMOTING)
+    await keeper._look_once()
+    stage.older = 1_000
+    await keeper._look_once()
+    assert stage.canary
+    monkeypatch.setattr(keeper, "_lingers_since", keeper._lingers_since - 80)
+    await keeper._look_once()
+    assert stage.told[-1] == "end"
+
+
+async def test_one_that_a_platform_before_has_left_behind_ends(
+    pool: Pool, stage: Stage, keeper: CanaryKeeper
+) -> None:
+    stage.canary, stage.older = "RUNNING", 2
+    await keeper._look_once()
+    assert stage.canary
+    await keeper._look_once()
+    assert stage.told == ["0 %", "end"]
 
 
 async def test_a_promotion_that_fails_gives_the_stable_one_back(
@@ -222,6 +281,27 @@ async def test_too_many_errors_roll_it_back(
     found = await releases.latest(pool)
     assert found is not None
     assert (found.state, found.comparison.canary.errors) == ("rolled_back", 5)
+
+
+async def test_one_that_is_slower_is_rolled_back(
+    pool: Pool, stage: Stage, keeper: CanaryKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _begin(pool, latency_ratio=2.0)
+    for _ in range(2):
+        await keeper._look_once()
+    for side, seconds in ((STABLE, 0.02), (CANARY, 0.06)):
+        meter = Meter(side)
+        await meter.look(keeper._redis)
+        for _ in range(200):
+            meter.count(200, seconds)
+        await meter.look(keeper._redis)
+    monkeypatch.setattr(canary_rule, "SLOW_FOR_S", 0.0)
+    monkeypatch.setattr(keeper, "_compared_at", 0.0)
+    await keeper._look_once()
+    state, reason = await _state(pool)
+    assert state == "rolling_back"
+    assert reason.startswith("Its p95 of the last minute was 6")
+    assert reason.endswith("beyond 2 times.")
 
 
 async def test_after_a_restart_it_starts_again(

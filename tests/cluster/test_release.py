@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from cluster import release
 from cluster.assets import ROOT
-from cluster.canary import ENOUGH_REQUESTS, WINDOW_S, ErrorRate
 from cluster.ingress import BESIDE_VARIABLE, Itself, middlewares
 from cluster.release import Description, check_database, check_settings, environ_of, look_at
 from cluster.settings import Settings
@@ -177,20 +176,3 @@ def test_a_replica_that_does_not_find_the_folder_does_not_run_another_version() 
     )
     with pytest.raises(RuntimeError, match="/no/such/folder is not on this node"):
         release.application(recipe)
-
-
-# -- the judgement -------------------------------------------------------------------------
-
-
-def test_the_rate_of_errors_is_that_of_the_last_minute() -> None:
-    now = 0.0
-    rate = ErrorRate(lambda: now)
-    assert rate.take(0, 0) is None
-    now = 10.0
-    assert rate.take(ENOUGH_REQUESTS - 1, 10) is None, "too few to say anything"
-    now = 20.0
-    assert rate.take(100, 10) == 10
-    now = 20.0 + WINDOW_S
-    assert rate.take(300, 10) == 0, "those errors were longer ago"
-    now += 1
-    assert rate.take(400, 60) == 50

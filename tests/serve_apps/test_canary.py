@@ -17,8 +17,8 @@ from tests.serve_apps.browser import Browser
 from tests.serve_apps.conftest import User
 
 TESTER = Actor(None, "a test", "console")
-NEW = New("/srv/newer", {"KONTOR_QUOTE_SECONDS": "45"}, "0.2.0 (1f0c)", "base", 10, 1, 2.5)
-COMPARISON = Comparison(Side(1_000, 1, 0.002, 0.02), Side(100, 5, 0.003, 0.03))
+NEW = New("/srv/newer", {"KONTOR_QUOTE_SECONDS": "45"}, "0.2.0 (1f0c)", "base", 10, 1, 2.5, 1.5)
+COMPARISON = Comparison(Side(1_000, 1, 0.002, 0.02, 0.01), Side(100, 5, 0.003, 0.03, 0.015))
 
 
 @pytest.fixture
@@ -60,9 +60,10 @@ async def test_a_replica_counts_only_while_a_canary_is_under_way(app: Applicatio
     beside.count(503, 0.01)
     for meter in (stable, beside):
         await meter.look(redis)
-    found = await canary.comparison(redis, "7")
+    found = (await canary.measured(redis, "7")).comparison
     assert (found.stable.requests, found.stable.errors, found.stable.error_rate) == (100, 0, 0)
     assert 0.05 <= found.stable.p50_s <= 0.055
+    assert 0.095 <= found.stable.p95_s <= 0.105
     assert 0.099 <= found.stable.p99_s <= 0.109
     assert (found.canary.requests, found.canary.errors, found.canary.error_rate) == (2, 1, 50)
     await canary.say_over(redis)
@@ -145,10 +146,10 @@ async def test_the_page_compares_and_rolls_back(app: Application, operator: Brow
     release = await _running(app)
     await operator.go("/operations/")
     assert 'data-canary="running"' in operator.page.text
-    assert "Stable 1,000 1 0.10 2.0 20.0" in operator.text
-    assert "Canary 100 5 5.00 3.0 30.0" in operator.text
+    assert "Stable 1,000 1 0.10 2.0 10.0 20.0" in operator.text
+    assert "Canary 100 5 5.00 3.0 15.0 30.0" in operator.text
     assert "KONTOR_QUOTE_SECONDS=45" in operator.text
-    assert "rolled back by itself beyond 2.5 % errors" in operator.text
+    assert "by itself beyond 2.5 % errors or beyond 1.5 times the stable" in operator.text
     fields = {**operator.fields("/operations/canary"), "action": "rollback"}
     await operator.post("/operations/canary", fields)
     assert operator.page.url.path == "/operations/"
@@ -183,8 +184,10 @@ async def test_the_api_shows_and_steers(app: Application, ann: User) -> None:
     await _running(app)
     found = (await ann.http.get(path)).json()["canary"]
     assert (found["state"], found["weight"], found["error_rate_max"]) == ("running", 10, 2.5)
+    assert found["latency_ratio_max"] == 1.5
     assert found["canary"] == {
-        "requests": 100, "errors": 5, "error_rate": 5.0, "p50_ms": 3.0, "p99_ms": 30.0,
+        "requests": 100, "errors": 5, "error_rate": 5.0, "p50_ms": 3.0, "p95_ms": 15.0,
+        "p99_ms": 30.0,
     }  # fmt: skip
     changed = await ann.http.post(path, json={"action": "weight", "weight": 25})
     assert changed.json()["canary"]["weight"] == 25
