@@ -7,9 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis.asyncio
-import redis.exceptions
-
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
 from cluster.errors import Exit, StartError
@@ -80,6 +77,8 @@ def bring_up_to_date(database_url: str) -> list[Migration]:
 
 def check_redis(redis_url: str) -> None:
     """Raise ``StartError`` unless the Redis at ``redis_url`` answers."""
+    import redis.asyncio  # takes a good part of a short command's time
+    import redis.exceptions
 
     async def work() -> None:
         client = redis.asyncio.Redis.from_url(

@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.pretty import pprint
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cluster.chaos.running import Running, a_platform
 from cluster.cli.main import Json
 from cluster.cli.main import show as show_json
 from cluster.datafolder import DataFolder
-from cluster.servers import embedded_postgres, embedded_redis
 
 if TYPE_CHECKING:
     from benchmarks.payments import Target
+    from cluster.chaos.running import Running
 
 app = typer.Typer(help="Measure the platform on this machine.", no_args_is_help=True)
 
@@ -52,7 +51,7 @@ def payments(
     from benchmarks.payments import Options, run
 
     options = Options(seconds=seconds, connections=connections, customers=customers, peers=peers)
-    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+    with _platform(**_SETTINGS) as running:
         result = run(_target(running), options, _tell)
     _show(result, as_json=as_json)
 
@@ -71,7 +70,7 @@ def trading(
     from benchmarks.trading import Options, run
 
     options = Options(seconds=seconds, traders=traders, batch=batch, peers=peers)
-    with _folder() as folder, a_platform(folder, **_SETTINGS, **_NO_LIMITS) as running:
+    with _platform(**_SETTINGS, **_NO_LIMITS) as running:
         result = run(_target(running), options, _tell)
     _show(result, as_json=as_json)
 
@@ -113,7 +112,7 @@ def recovery(
     alone = recovery.Options(customers=customers, segments=segments)
     with _folder() as folder, local.postgres(folder) as server:
         result = recovery.run(server.url(), alone, _tell)
-    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+    with _platform(**_SETTINGS) as running:
         options = killing.Options(kills=kills)
         result["kills"] = killing.run(running.database_url(), options, _tell)
     _show(result, as_json=as_json)
@@ -151,7 +150,7 @@ def partitions(
     for count in options.counts:
         _tell(f"{count} partitions")
         settings = {**_SETTINGS, "KONTOR_PARTITIONS": str(count)}
-        with _folder() as folder, a_platform(folder, **settings) as running:
+        with _platform(**settings) as running:
             measured.append((count, measure(_target(running), options, _tell)))
     _show(together(options, measured), as_json=as_json)
 
@@ -166,7 +165,7 @@ def moves(
     from benchmarks.moves import Options, run
 
     options = Options(callers=callers, rounds=rounds)
-    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+    with _platform(**_SETTINGS) as running:
         result = run(running.database_url(), options, _tell)
     _show(result, as_json=as_json)
 
@@ -182,9 +181,10 @@ def sockets(
 ) -> None:
     """Live connections: memory of each, time from commit to page, and what is lost in a break."""
     from benchmarks.sockets import Options, run
+    from cluster.servers import embedded_redis
 
     options = Options(clients=clients, rounds=rounds, kill=kill)
-    with _folder() as folder, a_platform(folder, **_SETTINGS) as running:
+    with _platform(**_SETTINGS) as running:
         redis_url = embedded_redis(DataFolder(running.data_dir)).url()
         result = run(
             running.database_url(),
@@ -215,6 +215,15 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
+def _platform(**settings: str) -> Iterator[Running]:
+    """A platform of its own, in a folder that is not kept."""
+    from cluster.chaos.running import a_platform
+
+    with _folder() as folder, a_platform(folder, **settings) as running:
+        yield running
+
+
+@contextmanager
 def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on stderr; call it with how much is done, and of what."""
     columns = BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
@@ -225,6 +234,7 @@ def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
 
 def _target(running: Running) -> Target:
     from benchmarks.payments import Target
+    from cluster.servers import embedded_postgres
 
     data = DataFolder(running.data_dir)
     return Target(
