@@ -67,6 +67,7 @@ STATUS: Final[dict[str, int]] = {
     IdentityCode.TICKET_INVALID: 401,
     IdentityCode.PASSWORD_WRONG: 422,
     IdentityCode.CODE_INVALID: 422,
+    IdentityCode.CODE_USED: 422,
     IdentityCode.LINK_INVALID: 422,
     IdentityCode.SECOND_FACTOR_ON: 409,
     IdentityCode.SECOND_FACTOR_OFF: 409,
@@ -194,7 +195,9 @@ SENTENCES: Final[dict[str, str]] = {
     IdentityCode.SECOND_FACTOR_REQUIRED: "A code of your second factor is needed to log in.",
     IdentityCode.TICKET_INVALID: "This login took too long. Start again with the password.",
     IdentityCode.PASSWORD_WRONG: "This is not your present password.",
-    IdentityCode.CODE_INVALID: "This code is wrong, too old, or was used before.",
+    IdentityCode.CODE_INVALID: "This code is wrong, or too old.",
+    IdentityCode.CODE_USED: "This code was used already, and each counts once. Wait for the next:"
+    " there is another every 30 seconds.",
     IdentityCode.LINK_INVALID: "This link was used, is too old, or was replaced by a newer one.",
     IdentityCode.SECOND_FACTOR_ON: "The second factor is on already.",
     IdentityCode.SECOND_FACTOR_OFF: "The second factor is not on.",

@@ -54,11 +54,11 @@ def show_recovery_code(code: str) -> str:
     return "-".join(code[start : start + 4] for start in range(0, len(code), 4))
 
 
-def steps_at(now: int, last_step: int) -> tuple[int, ...]:
-    """The time steps whose codes may count at ``now`` (microseconds since the epoch).
+def steps_at(now: int) -> range:
+    """The time steps whose codes are right at ``now`` (microseconds since the epoch).
 
-    None that is not later than the last that counted: a code that was seen is worth nothing.
+    Only one that is later than the last that counted may count: a code that was seen is worth
+    nothing.
     """
     current = now // (STEP_S * 1_000_000)
-    steps = range(current - DRIFT_STEPS, current + DRIFT_STEPS + 1)
-    return tuple(step for step in steps if step > last_step)
+    return range(current - DRIFT_STEPS, current + DRIFT_STEPS + 1)

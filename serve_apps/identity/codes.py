@@ -62,11 +62,11 @@ async def check_code(services: Services, user: int, text: str, client: Client) -
         return Rejection(IdentityCode.TOO_MANY_ATTEMPTS, {"retry_after": str(wait_s)})
     recovery = read_recovery_code(text)
     if recovery is not None:
-        right = await _use_recovery(services, user, recovery, client)
+        wrong = await _use_recovery(services, user, recovery, client)
     else:
-        right = await _use_step(services, user, text)
-    if not right:
-        return Rejection(IdentityCode.CODE_INVALID, {"field": "code"})
+        wrong = await _use_step(services, user, text)
+    if wrong is not None:
+        return Rejection(wrong, {"field": "code"})
     await store.forgive(services.pool, "code", str(user))
     return None
 
@@ -78,35 +78,40 @@ async def _tell_locked(services: Services, user: int, client: Client) -> None:
         await notify(connection, user, kind, where(services, client), key=f"{kind}:{day}")
 
 
-async def _use_recovery(services: Services, user: int, code: str, client: Client) -> bool:
+async def _use_recovery(
+    services: Services, user: int, code: str, client: Client
+) -> IdentityCode | None:
+    """Let a recovery code count, or say why it does not."""
     digest = recovery_hash(services, user, code)
     async with transaction(services) as connection:
         left = await store.use_recovery_code(connection, user, digest, services.now())
         if left is None:
-            return False
+            return IdentityCode.CODE_INVALID
         await tell(connection, services, user, Kind.RECOVERY_CODE_USED, client, left=str(left))
-    return True
+    return None
 
 
-async def _use_step(services: Services, user: int, text: str) -> bool:
+async def _use_step(services: Services, user: int, text: str) -> IdentityCode | None:
+    """Let the code of a time step count, or say why it does not."""
     factor = await store.second_factor(services.pool, user)
     if factor is None or factor.confirmed_at is None:
-        return False
+        return IdentityCode.CODE_INVALID
     step = matching_step(services, user, factor, text)
-    return step is not None and await store.take_step(services.pool, user, step)
+    if step is None:
+        return IdentityCode.CODE_INVALID
+    counts = step > factor.last_step and await store.take_step(services.pool, user, step)
+    return None if counts else IdentityCode.CODE_USED
 
 
 def matching_step(services: Services, user: int, factor: store.FactorRow, text: str) -> int | None:
-    """The time step whose code this is, if it may count."""
+    """The time step of this moment whose code this is; it may have counted before."""
     code = read_code(text)
     if code is None:
         return None
     totp = _totp(_open(services, user, factor.secret))
     now = int(services.now().timestamp() * 1_000_000)
     matching = [
-        step
-        for step in steps_at(now, factor.last_step)
-        if hmac.compare_digest(totp.generate_otp(step), code)
+        step for step in steps_at(now) if hmac.compare_digest(totp.generate_otp(step), code)
     ]
     return matching[-1] if matching else None
 

@@ -77,7 +77,7 @@ async def test_login_asks_for_a_code(client: httpx.AsyncClient, ann: User, clock
     ticket = refused(await log_in(client, ann), "second_factor_required", 401)["ticket"]
     answer = await log_in(client, ann, code=device.code())
     assert answer.status_code == 200
-    refused(await log_in(client, ann, code=device.again()), "code_invalid", 422)
+    refused(await log_in(client, ann, code=device.again()), "code_used", 422)
     refused(await log_in(client, ann, code=code), "code_invalid", 422)
     wrong = {"email": ann.email, "password": "not it", "code": device.code()}
     refused(await client.post("/api/login/", json=wrong), "credentials_invalid", 401)

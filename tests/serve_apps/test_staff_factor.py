@@ -134,6 +134,7 @@ async def test_the_pages_ask_for_the_code(
         made = await office.propose(ann.accounts["USD"], "5", code=office.sams.code())
         await ada.go("/office/adjustments/")
         assert "without a second factor" not in ada.text
+        assert "each code counts once: there is another every 30 seconds." in ada.text
         form = f"/office/adjustments/{made.json()['id']}/decide"
         await ada.submit(form, verdict="approve", note="Agrees with the statement")
         assert (ada.page.status_code, "This code is wrong" in ada.text) == (422, True)
@@ -145,6 +146,9 @@ async def test_the_pages_ask_for_the_code(
         wanted = {"account": ann.accounts["USD"], "amount": "3", "reason": "Why"}
         await ada.submit(adjust, **wanted, code="")
         assert (ada.page.status_code, "This code is wrong" in ada.text) == (422, True)
+        assert "Each counts once: there is another every 30 seconds." in ada.text
+        await ada.submit(adjust, **wanted, code=office.adas.again())
+        assert (ada.page.status_code, "This code was used already" in ada.text) == (422, True)
         await ada.submit(adjust, **wanted, code=office.adas.code())
         assert "The adjustment is proposed." in ada.text
         await ada.go("/office/roles/")

@@ -181,6 +181,7 @@ OPERATIONS: Final = (
             IdentityCode.CREDENTIALS_INVALID,
             IdentityCode.SECOND_FACTOR_REQUIRED,
             IdentityCode.CODE_INVALID,
+            IdentityCode.CODE_USED,
         ),
     ),
     Operation(
@@ -200,6 +201,7 @@ OPERATIONS: Final = (
             IdentityCode.TOO_MANY_ATTEMPTS,
             IdentityCode.TICKET_INVALID,
             IdentityCode.CODE_INVALID,
+            IdentityCode.CODE_USED,
         ),
     ),
     Operation(

@@ -125,6 +125,7 @@ OPERATIONS: Final = (
         codes=(
             IdentityCode.TOO_MANY_ATTEMPTS,
             IdentityCode.CODE_INVALID,
+            IdentityCode.CODE_USED,
             IdentityCode.SECOND_FACTOR_ON,
             IdentityCode.SECOND_FACTOR_OFF,
         ),
@@ -178,6 +179,7 @@ OPERATIONS: Final = (
         codes=(
             IdentityCode.TOO_MANY_ATTEMPTS,
             IdentityCode.CODE_INVALID,
+            IdentityCode.CODE_USED,
             IdentityCode.CONFIRMATION_UNKNOWN,
             IdentityCode.CONFIRMATION_LOCKED,
             IdentityCode.CONFIRMATION_EXPIRED,

@@ -20,7 +20,7 @@ PASSWORD_CODES: Final = (
     IdentityCode.BUSY,
     IdentityCode.PASSWORD_WRONG,
 )
-PROOF_CODES: Final = (IdentityCode.CODE_INVALID, *CODES)
+PROOF_CODES: Final = (IdentityCode.CODE_INVALID, IdentityCode.CODE_USED, *CODES)
 STAFF_CODES: Final = (
     IdentityCode.TOO_MANY_ATTEMPTS,
     IdentityCode.SECOND_FACTOR_MISSING,

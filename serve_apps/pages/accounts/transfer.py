@@ -70,6 +70,7 @@ _TO_CONFIRM: Final = (
     IdentityCode.CONFIRMATION_REQUIRED,
     IdentityCode.CONFIRMATION_OPEN,
     IdentityCode.CODE_INVALID,
+    IdentityCode.CODE_USED,
     IdentityCode.TOO_MANY_ATTEMPTS,
 )
 

@@ -26,6 +26,7 @@ _FIELD_OF: Final[dict[str, str]] = {
     IdentityCode.PASSWORD_TOO_SIMPLE: "new_password",
     IdentityCode.EMAIL_INVALID: "email",
     IdentityCode.CODE_INVALID: "code",
+    IdentityCode.CODE_USED: "code",
 }
 """Beside which field a refusal is shown; what is not here is shown above the form."""
 
