@@ -1,7 +1,7 @@
 """The order in which a canary's steps are taken, and what happens when one fails.
 
 Serve and HAProxy are played; the database and Redis are real. That no request is lost with the real
-ones is shown by ``test_canary``.
+ones is shown by ``one_platform``.
 """
 
 from __future__ import annotations

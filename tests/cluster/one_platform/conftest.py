@@ -1,11 +1,13 @@
 """Two platforms for all tests of this folder, which take them as they find them, file after file.
 
-A start and a stop cost more than most of what is looked at here. The first is broken, scaled, and
-started again; the second runs beside it for a moment, then alone, and ends with its data folder.
+A start and a stop cost more than most of what is looked at here. The first is broken and
+scaled; the second runs beside it for a moment, then alone, changes its code, is started again, and
+ends with its data folder.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -40,7 +42,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory, mail_port: int) -> Iterat
 @pytest.fixture(scope="package")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A platform of one replica without anything in it, for the files named after it."""
-    running = Running(tmp_path_factory.mktemp("second") / "data", KONTOR_REPLICAS="1")
+    running = Running(
+        tmp_path_factory.mktemp("second") / "data",
+        KONTOR_REPLICAS="1",
+        KONTOR_LIMITS=json.dumps({"address": "9000000/minute"}),
+        KONTOR_BONUS_AMOUNT="1000000.00",
+        KONTOR_KEEP_ALIVE_SECONDS="4",  # a promotion waits for idle connections to end
+    )
     try:
         running.start()
         yield running

@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import re
 import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from actors.durable.routing import slot_of
-from cluster.errors import Exit
 from cluster.processes import wait_until
-from persistence.journal import SLOTS
+from tests.cluster.one_platform.operating import Payer, command, shares
 from tests.cluster.running import Running, environment, kontor
 
 pytestmark = pytest.mark.cluster
 
 
-class Payer:
-    """A customer who pays another one, over the API."""
-
-    def __init__(self, platform: Running, name: str) -> None:
-        self.http = httpx.Client(base_url=platform.url, timeout=30)
-        self.email = f"{name}@example.org"
-        body = {"name": name, "password": "a long enough password", "email": self.email}
-        found = self.http.post("/api/signup/", json=body).json()
-        self.http.headers["Authorization"] = f"Bearer {found['token']}"
-        self.number: str = found["user"]["id"]
-        accounts = self.http.get(f"/api/user/{self.number}/").json()["accounts"]
-        self.dollars: str = next(row["id"] for row in accounts if row["currency"] == "USD")
-
-    def pay(self, other: Payer, amount: str = "0.01") -> str:
-        answer = self.http.post(
-            f"/api/user/{self.number}/transaction/",
-            json={"from": self.dollars, "to": other.dollars, "amount": amount},
-            headers={"Idempotency-Key": uuid.uuid4().hex},
-        )
-        said = answer.json()
-        return str(said.get("code") or said["status"])
-
-
 @pytest.fixture(scope="module")
 def payers(platform: Running) -> tuple[Payer, Payer]:
     return Payer(platform, "ann"), Payer(platform, "ben")
-
-
-def command(platform: Running, *words: str) -> Any:
-    """What a command answers with ``--json``."""
-    done = kontor(*words, "--json", data_dir=platform.data_dir)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def shares(platform: Running) -> dict[str, int]:
-    """Shared slots by partition, as ``kontor placement`` tells; those of one key are left out."""
-    counted: Counter[str] = Counter()
-    for run in command(platform, "placement", "accounts")["slots"]:
-        if run["last"] < SLOTS:
-            counted[run["stream"]] += run["last"] - run["first"] + 1
-    return dict(counted)
 
 
 def test_it_grows_and_asking_again_changes_nothing(
@@ -245,23 +200,6 @@ def test_a_role_counts_within_seconds(platform: Running, payers: tuple[Payer, Pa
     assert [row["state"] for row in found["partitions"]] == ["running"] * 3
     command(platform, "role", "revoke", ann.email)
     assert wait_until(lambda: {status() for _ in range(8)} == {404}, timeout_s=20)
-
-
-def test_without_a_platform_the_wish_is_kept(
-    platform: Running, payers: tuple[Payer, Payer]
-) -> None:
-    ann, ben = payers
-    platform.stop()
-    silent = kontor("rebalance", "accounts", data_dir=platform.data_dir)
-    assert silent.returncode == Exit.NOT_RUNNING
-    assert len(silent.stderr.splitlines()) == 1
-    told = kontor("scale", "accounts", "3", data_dir=platform.data_dir)
-    assert told.returncode == 0, told.stderr
-    assert re.match("No partition answers: 1,36[0-9] slots will move when", told.stdout)
-    platform.start()
-    assert command(platform, "scale", "accounts", "3")["done"]
-    assert sorted(shares(platform).values()) == [1365, 1365, 1366]
-    assert ann.pay(ben) == "completed"
 
 
 def test_the_command_line_starts_without_ray() -> None:

@@ -1,15 +1,15 @@
-"""A canary on a whole platform under load: nothing is lost from its start to its end."""
+"""A canary under load: nothing is lost from its start to its end, nor forgotten by a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ import websockets
 
 from cluster.assets import ROOT
 from cluster.chaos.load import Customer, sign_up
+from cluster.errors import Exit
 from cluster.processes import wait_until
+from tests.cluster.one_platform.operating import Payer, command, shares
 from tests.cluster.running import Running, kontor
 
 pytestmark = pytest.mark.cluster
@@ -111,25 +113,6 @@ class Load:
                         await asyncio.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A platform."""
-    folder = tmp_path_factory.mktemp("canary")
-    limits = json.dumps({"address": "9000000/minute"})
-    platform = Running(
-        folder / "var",
-        KONTOR_REPLICAS="1",
-        KONTOR_LIMITS=limits,
-        KONTOR_BONUS_AMOUNT="1000000.00",
-        KONTOR_KEEP_ALIVE_SECONDS="4",  # a promotion waits for idle connections to end
-    )
-    try:
-        platform.start()
-        yield platform
-    finally:
-        platform.stop()
-
-
 def other_version(folder: Path, name: str, text: str, change: str) -> Path:
     """The code with a change in one place, in a folder of its own."""
     for package in PACKAGES:
@@ -158,41 +141,46 @@ def worse(tmp_path: Path) -> Path:
     return other_version(tmp_path / "worse", "accounts.py", text, text + fails)
 
 
-def canary(running: Running, *words: str, code: int = 0) -> dict[str, Any]:
+def canary(second: Running, *words: str, code: int = 0) -> dict[str, Any]:
     """``kontor canary ... --json``: what it says of the release."""
-    done = kontor("canary", *words, "--json", data_dir=running.data_dir)
+    done = kontor("canary", *words, "--json", data_dir=second.data_dir)
     assert done.returncode == code, done.stderr + done.stdout
     found: dict[str, Any] = json.loads(done.stdout)["canary"]
     return found
 
 
-def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) -> None:
-    customers = asyncio.run(sign_up(running.url, CUSTOMERS))
-    with Load(running.url, customers) as load:
+def test_nothing_is_lost_from_start_to_promotion(second: Running, newer: Path) -> None:
+    customers = asyncio.run(sign_up(second.url, CUSTOMERS))
+    with Load(second.url, customers) as load:
         assert wait_until(lambda: load.answered["stable"] > 40, timeout_s=30)
-        started = canary(running, "start", "--weight", "40", "--path", str(newer))
-        assert started["state"] == "running"
+        words = ("--weight", "40", "--max-latency-ratio", "20", "--path", str(newer))
+        started = canary(second, "start", *words)
+        assert (started["state"], started["latency_ratio"]) == ("running", 20)
         assert wait_until(lambda: load.answered["canary"] > 40, timeout_s=30)
         assert not load.lost
         first = {number for number, version in load.version.items() if version == "canary"}
         assert 0 < len(first) < CUSTOMERS
-        canary(running, "weight", "70")
+        canary(second, "weight", "70")
         assert wait_until(lambda: len(set(load.version.values())) == 2, timeout_s=10)
 
         before = load.answered["canary"]
-        (replica,) = running.children("ServeReplica:kontor-canary")
+        (replica,) = second.children("ServeReplica:kontor-canary")
         replica.kill()
         assert wait_until(lambda: load.answered["canary"] > before + 40, timeout_s=40)
         assert not load.lost
 
-        said = canary(running, "status")["comparison"]
-        assert said["canary"]["requests"] > 40
-        assert said["canary"]["error_rate"] == 0
-        assert 0 < said["canary"]["p50_s"] <= said["canary"]["p99_s"] < 30
+        said = canary(second, "status")["comparison"]["canary"]
+        assert said["requests"] > 40
+        assert said["error_rate"] == 0
+        assert 0 < said["p50_s"] <= said["p95_s"] <= said["p99_s"] < 30
 
-        assert canary(running, "promote", "--no-wait")["state"] == "promoting"
+        assert canary(second, "promote", "--no-wait")["state"] == "promoting"
         assert wait_until(
-            lambda: canary(running, "status")["state"] == "promoted", timeout_s=100, pause_s=1
+            lambda: canary(second, "status")["state"] == "promoted", timeout_s=100, pause_s=1
+        )
+        # Its own replicas answer until no connection leads to them any more.
+        assert wait_until(
+            lambda: not second.children("ServeReplica:kontor-canary"), timeout_s=30, pause_s=0.5
         )
         heard = load.heard
         assert wait_until(lambda: load.heard > heard, timeout_s=10)
@@ -200,21 +188,20 @@ def test_nothing_is_lost_from_start_to_promotion(running: Running, newer: Path) 
         assert wait_until(lambda: load.answered["stable"] > after + 40, timeout_s=30)
     assert not load.lost
     assert set(load.version.values()) == {"stable"}
-    assert httpx.get(running.url + "/livez").json() == {"status": "ok", "newer": True}
-    assert not running.children("ServeReplica:kontor-canary")
+    assert httpx.get(second.url + "/livez").json() == {"status": "ok", "newer": True}
 
 
-def test_a_version_that_fails_is_rolled_back_by_itself(running: Running, worse: Path) -> None:
+def test_a_version_that_fails_is_rolled_back_by_itself(second: Running, worse: Path) -> None:
     """What the canary itself breaks is its clients' loss; nothing else is, and nothing stays."""
-    customers = asyncio.run(sign_up(running.url, CUSTOMERS, first=CUSTOMERS))
-    with Load(running.url, customers) as load:
+    customers = asyncio.run(sign_up(second.url, CUSTOMERS, first=CUSTOMERS))
+    with Load(second.url, customers) as load:
         words = ("start", "--weight", "50", "--max-error-rate", "3", "--path", str(worse))
-        assert canary(running, *words)["state"] == "running"
+        assert canary(second, *words)["state"] == "running"
         assert wait_until(
-            lambda: canary(running, "status")["state"] == "rolled_back", timeout_s=60, pause_s=1
+            lambda: canary(second, "status")["state"] == "rolled_back", timeout_s=60, pause_s=1
         )
         assert load.broken
-        said = canary(running, "status")
+        said = canary(second, "status")
         assert "of its answers in the last minute were errors, beyond 3 %" in said["reason"]
         assert 0 < said["comparison"]["canary"]["errors"] <= load.broken
         assert said["comparison"]["stable"]["errors"] == 0
@@ -225,14 +212,14 @@ def test_a_version_that_fails_is_rolled_back_by_itself(running: Running, worse: 
     assert not load.lost
     assert load.broken == broken
     assert set(load.version.values()) == {"stable"}
-    assert not running.children("ServeReplica:kontor-canary")
+    assert not second.children("ServeReplica:kontor-canary")
 
 
 def test_a_version_that_does_not_fit_is_refused_with_the_reason(
-    running: Running, newer: Path
+    second: Running, newer: Path
 ) -> None:
     def said(*words: str) -> str:
-        done = kontor("canary", "start", *words, data_dir=running.data_dir)
+        done = kontor("canary", "start", *words, data_dir=second.data_dir)
         assert done.returncode == 2
         return done.stderr.strip()
 
@@ -245,7 +232,19 @@ def test_a_version_that_does_not_fit_is_refused_with_the_reason(
     assert "needs a newer database: migration 0999" in said("--path", str(newer))
 
 
-def test_a_restart_keeps_what_was_promoted(running: Running) -> None:
-    running.stop(signal.SIGTERM)
-    running.start()
-    assert httpx.get(running.url + "/livez").json() == {"status": "ok", "newer": True}
+def test_a_restart_keeps_what_was_promoted_and_what_was_wished_meanwhile(second: Running) -> None:
+    """Without a platform a wish is written down; the next one has it come true."""
+    ann, ben = Payer(second, "ann"), Payer(second, "ben")
+    assert sorted(shares(second).values()) == [2048, 2048]
+    assert second.stop(signal.SIGTERM) == 0
+    silent = kontor("rebalance", "accounts", data_dir=second.data_dir)
+    assert silent.returncode == Exit.NOT_RUNNING
+    assert len(silent.stderr.splitlines()) == 1
+    told = kontor("scale", "accounts", "3", data_dir=second.data_dir)
+    assert told.returncode == 0, told.stderr
+    assert re.match("No partition answers: 1,36[0-9] slots will move when", told.stdout)
+    second.start()
+    assert httpx.get(second.url + "/livez").json() == {"status": "ok", "newer": True}
+    assert command(second, "scale", "accounts", "3")["done"]
+    assert sorted(shares(second).values()) == [1365, 1365, 1366]
+    assert ann.pay(ben) == "completed"
