@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from cluster import addresses, assets, controlstore, logs, runtime, split
+from cluster import addresses, assets, controlstore, early, logs, runtime, split
 from cluster.addresses import Addresses
 from cluster.datafolder import DataFolder
 from cluster.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -92,10 +92,12 @@ class Platform:
         os.environ[MARKER] = self.instance
         os.environ[logs.FOLDER_VARIABLE] = str(self.data.logs)
         os.environ[logs.LEVEL_VARIABLE] = settings.log_level
-        database_url = self._start_postgres()
-        redis_url = self._start_redis()
-        with self._step("Database schema"):
-            bring_up_to_date(database_url)
+        self._set_variables()
+        with early.imports():
+            database_url = self._start_postgres()
+            redis_url = self._start_redis()
+            with self._step("Database schema"):
+                bring_up_to_date(database_url)
         with self._step("Ray"):
             self._start_ray()
         if settings.ray_address is not None and not self._found_serving():
@@ -155,7 +157,8 @@ class Platform:
         self._mail.start()
         return {"mail_dir": str(self.data.mail), "mail_port": port}
 
-    def _start_ray(self) -> None:
+    def _set_variables(self) -> None:
+        """What Ray and Serve read when they are imported."""
         settings = self.settings
         token = None
         if settings.ray_address is None:
@@ -175,6 +178,9 @@ class Platform:
         )
         runtime.apply(variables)
         split.put_before_haproxy(self.folder, settings.forwarded_hops)
+
+    def _start_ray(self) -> None:
+        settings = self.settings
         dashboard_port = self._ports.chosen_or_free(
             settings.dashboard_port, DASHBOARD_PORT, settings.dashboard_host, "DASHBOARD_PORT"
         )
