@@ -9,6 +9,7 @@ from typing import Annotated, cast
 
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
 from cluster.cli.permissions import actor_for
@@ -34,8 +35,6 @@ def create(
 
     When there is one, they give the role to others; it cannot be made here again.
     """
-    from cluster.cli.books import ask
-
     if check_email(email) is None:
         refuse(f"{email} is not an e-mail address.")
     chosen = settings()

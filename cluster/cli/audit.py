@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO, TypeVar
 import msgspec
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
 from cluster.cli.permissions import actor_for
@@ -34,8 +35,6 @@ Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day 
 
 
 def _ask(question: Callable[[Pool], Awaitable[Result]]) -> Result:
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     return ask(settings(), question)
 
 

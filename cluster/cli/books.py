@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 import typer
@@ -18,35 +16,10 @@ from cluster import books
 from cluster.cli.permissions import noted
 from cluster.errors import Exit, StartError
 from cluster.rebuild import Rebuilt, rebuild
-from cluster.servers import database
-from cluster.settings import Settings
 from domain.durable import Diverged
 from persistence import proofs
-from persistence.database import DatabaseUnavailable, Pool, open_pool
+from persistence.database import Pool
 from persistence.journal import Corrupt, Fenced
-
-Result = TypeVar("Result")
-
-
-def ask(settings: Settings, question: Callable[[Pool], Awaitable[Result]]) -> Result:
-    """Put a question to the platform's database, whether or not the platform runs."""
-
-    async def work(url: str) -> Result:
-        pool = await open_pool(url, name="kontor books", size_max=2)
-        try:
-            return await question(pool)
-        finally:
-            await pool.close()
-
-    with database(settings) as url:
-        try:
-            return asyncio.run(work(url))
-        except DatabaseUnavailable as error:
-            raise StartError(str(error), Exit.DATABASE) from None
-        except asyncpg.UndefinedTableError:
-            raise StartError(
-                "The database has no schema yet: run `kontor migrate`", Exit.SCHEMA
-            ) from None
 
 
 async def prove(pool: Pool) -> books.Report:

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
 from cluster.errors import Exit, StartError
@@ -155,8 +156,6 @@ def _console() -> Actor:
 
 
 def _ask(question: Callable[[Pool], Awaitable[Result]]) -> Result:
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     try:
         return ask(settings(), question)
     except Refused as error:

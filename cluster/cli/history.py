@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.permissions import noted
 from persistence.database import Pool
@@ -29,16 +30,12 @@ def _show(found: list[Position], as_json: bool) -> None:
 @app.command("show")
 def show_positions(as_json: Json = False) -> None:
     """Show how far each stream of the journal has been read."""
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     _show(ask(settings(), CURSOR.positions), as_json)
 
 
 @app.command()
 def rebuild(as_json: Json = False) -> None:
     """Forget trades, candles, orders and fills; the projector makes them anew from the journal."""
-    from cluster.cli.books import ask
-
     chosen = settings()
 
     async def work(pool: Pool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.desk import Desk, at_desk
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
@@ -107,8 +108,6 @@ def delist(
 
 
 def _ask(question: Callable[[Pool], Awaitable[Result]]) -> Result:
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     return ask(settings(), question)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
 from cluster.cli.permissions import console
@@ -30,8 +31,6 @@ def list_messages(
     as_json: Json = False,
 ) -> None:
     """Show what was given up, newest first."""
-    from cluster.cli.books import ask
-
     if channel not in ("", "email", "webhook"):
         refuse(f"There is no channel {channel}.")
 
@@ -52,7 +51,6 @@ def list_messages(
 @app.command()
 def resend(number: Number, as_json: Json = False) -> None:
     """Have a message that was given up sent again, at once."""
-    from cluster.cli.books import ask
     from serve_apps.mail import resend_on
 
     async def work(pool: Pool) -> bool:

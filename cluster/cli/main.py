@@ -150,7 +150,8 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def check(as_json: Json = False) -> None:
     """Prove the books from the database: sums are zero, balances equal replay, nothing is lost."""
-    from cluster.cli.books import ask, prove, show_report
+    from cluster.cli.asking import ask
+    from cluster.cli.books import prove, show_report
 
     report = ask(settings(), prove)
     if as_json:
@@ -170,7 +171,8 @@ def journal_show(
 ) -> None:
     """Show rows of the journal, decoded."""
     from cluster import books
-    from cluster.cli.books import ask, show_rows
+    from cluster.cli.asking import ask
+    from cluster.cli.books import show_rows
 
     def question(pool: Pool) -> Awaitable[list[dict[str, Any]]]:
         return books.journal(pool, stream=stream, first=first, limit=limit)
@@ -186,7 +188,8 @@ def journal_show(
 def journal_verify(stream: Stream = None, as_json: Json = False) -> None:
     """Follow the hash chain of each stream and name the first broken link."""
     from cluster import books
-    from cluster.cli.books import ask, show_chains
+    from cluster.cli.asking import ask
+    from cluster.cli.books import show_chains
 
     chains = ask(settings(), lambda pool: books.verify(pool, stream=stream))
     if as_json:
@@ -200,7 +203,8 @@ def journal_verify(stream: Stream = None, as_json: Json = False) -> None:
 @journal.command("rebuild")
 def journal_rebuild(as_json: Json = False) -> None:
     """Make all snapshots and checkpoints anew from the journals; the platform must not run."""
-    from cluster.cli.books import ask, made_anew
+    from cluster.cli.asking import ask
+    from cluster.cli.books import made_anew
 
     done = ask(settings(), made_anew)
     if as_json:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from actors.durable.inquiry import nudge
+from cluster.cli.asking import ask
 from cluster.cli.main import settings
 from cluster.errors import Exit, StartError
 from domain.accounts.numbers import parse_customer
@@ -123,8 +124,6 @@ def carry_out(
     question: Question[Result], *, again: str, what: str = "The move goes on by itself"
 ) -> Result:
     """Put a question to the database; Ctrl-C leaves what was wished for going on, and says so."""
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     try:
         return ask(settings(), question)
     except Unknown as error:

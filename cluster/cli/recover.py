@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
 from cluster.cli.permissions import As, actor_for
@@ -31,8 +32,6 @@ def second_factor(
 
     All sessions and tokens end; the password stays, and the customer is told by e-mail.
     """
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     if not reason.strip():
         refuse("Say how it is known that it is the customer.")
 

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar, cast
 import msgspec
 import typer
 
+from cluster.cli.asking import ask
 from cluster.cli.main import Json, settings, show
 from cluster.cli.moves import refuse
 from cluster.cli.permissions import As, actor_for
@@ -63,8 +64,6 @@ def list_roles(
 
 
 def _ask(question: Callable[[Pool], Awaitable[Result]]) -> Result:
-    from cluster.cli.books import ask  # brings Ray along, which must not be before its settings
-
     return ask(settings(), question)
 
 
