@@ -22,6 +22,8 @@ else:
 
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 30.0
+_STANDING_MAX: Final = 100
+"""So many different statements a connection keeps prepared."""
 
 SERVER_SETTINGS: Final[dict[str, str]] = {
     # Statements here are short: compiling them costs more than it can save.
@@ -86,6 +88,77 @@ async def open_pool(
         )
     except OUTAGES as error:
         raise _unavailable(database_url, error) from error
+
+
+class Standing:
+    """A connection kept out of its pool, with what is asked over and over prepared.
+
+    For taking a connection, giving it back and finding a statement a process pays more than for
+    the question itself. Who comes while another question is under way asks the pool. One that
+    fails, or is given up, sends the connection back, as ``close`` does; the next takes another.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._connection: Any = None
+        self._statements: dict[str, Any] = {}
+        self._busy = False
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows."""
+        if self._busy:
+            return await self._pool.fetch(sql, *arguments)
+        self._busy = True
+        try:
+            rows: list[asyncpg.Record] = await (await self._statement(sql)).fetch(*arguments)
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            self._busy = False
+        return rows
+
+    async def fetchval(self, sql: str, *arguments: Any) -> Any:
+        """The first column of the first row."""
+        if self._busy:
+            return await self._pool.fetchval(sql, *arguments)
+        self._busy = True
+        try:
+            return await (await self._statement(sql)).fetchval(*arguments)
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            self._busy = False
+
+    async def _statement(self, sql: str) -> Any:
+        if self._lost():
+            self._connection = None
+            self._statements.clear()
+        statement = self._statements.get(sql)
+        if statement is None:
+            if self._connection is None:
+                self._connection = await self._pool.acquire()
+            if len(self._statements) >= _STANDING_MAX:
+                self._statements.clear()
+            statement = self._statements[sql] = await self._connection.prepare(sql)
+        return statement
+
+    def _lost(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            return bool(self._connection.is_closed())
+        except asyncpg.InterfaceError:
+            # The pool has heard of it, and taken the connection back.
+            return True
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        connection, self._connection = self._connection, None
+        self._statements.clear()
+        if connection is not None:
+            await self._pool.release(connection)
 
 
 def is_outage(error: BaseException) -> bool:

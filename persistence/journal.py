@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from persistence.database import Connection, Pool
+from persistence.database import Connection, Pool, Standing
 
 SLOTS: Final = 4096
 """Slots that keys share by their hash. Those from here on belong to one key each."""
@@ -148,8 +148,18 @@ def _compose(parts: tuple[str, ...], counts: Sequence[int]) -> str:
 class Journal:
     """The stored side of one partition. ``kind`` names the context, ``stream`` the partition."""
 
-    def __init__(self, pool: Pool, kind: str, stream: str) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        kind: str,
+        stream: str,
+        writing: Standing | None = None,
+        asking: Standing | None = None,
+    ) -> None:
         self.pool = pool
+        self.asking: Pool | Standing = asking or pool
+        """For the question that almost each turn asks."""
+        self._writing = writing or pool
         self.kind = kind
         self.stream = stream
         self.epoch = 0
@@ -175,7 +185,9 @@ class Journal:
 
     async def check_epoch(self) -> None:
         """Raise ``Fenced`` unless this is still the stream's only writer."""
-        epoch = await self.pool.fetchval("SELECT epoch FROM streams WHERE stream = $1", self.stream)
+        epoch = await self._writing.fetchval(
+            "SELECT epoch FROM streams WHERE stream = $1", self.stream
+        )
         if epoch != self.epoch:
             raise Fenced(self.stream)
 
@@ -251,7 +263,7 @@ class Journal:
         arguments = self._row_arguments(row)
         for statement in statements:
             arguments.extend(statement.arguments)
-        if not await self.pool.fetchval(sql, *arguments):
+        if not await self._writing.fetchval(sql, *arguments):
             raise Fenced(self.stream)
 
     async def checkpoint(self) -> Checkpoint:

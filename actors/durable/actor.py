@@ -28,7 +28,7 @@ from actors.durable.partition import Partition
 from actors.durable.records import Codec
 from actors.durable.routing import REQUEST_TIMEOUT_S, SlotMaps, channel_to
 from domain.durable import Machine
-from persistence.database import OUTAGES, DatabaseUnavailable, Pool, open_pool
+from persistence.database import OUTAGES, DatabaseUnavailable, Pool, Standing, open_pool
 from persistence.journal import Journal
 
 log = structlog.get_logger(__name__)
@@ -72,6 +72,7 @@ class DurableActor:
         self._partition: Partition | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._pool: Pool | None = None
+        self._standing: tuple[Standing, Standing] | None = None
         self._channels: dict[str, Channel] = {}
         self._started_at = time.time()
         self._starting = asyncio.get_running_loop().create_task(self._start())
@@ -124,6 +125,8 @@ class DurableActor:
         for task in self._tasks:
             task.cancel()
         self._server.close()
+        for standing in self._standing or ():
+            await standing.close()
         if self._pool is not None:
             await self._pool.close()
 
@@ -163,11 +166,12 @@ class DurableActor:
     async def _start(self) -> None:
         config = self.config
         self._pool = pool = await _insist_on_pool(config.database_url, config.stream)
+        self._standing = standing = Standing(pool), Standing(pool)
         slots = await _insist_on_slots(pool, config.kind)
         self._codec = self.codec()
         endpoint = await self._server.start(_node_address())
         self._partition = Partition(
-            journal=Journal(pool, config.kind, config.stream),
+            journal=Journal(pool, config.kind, config.stream, *standing),
             machine=self.machine(),
             codec=self._codec,
             projection=self.projection(),
@@ -267,7 +271,7 @@ async def _insist_on_pool(database_url: str, name: str) -> Pool:
             return await open_pool(
                 database_url,
                 name=name,
-                size_max=4,
+                size_max=6,
                 reset=_keep,
                 max_queries=2**31,
                 max_inactive_connection_lifetime=0,

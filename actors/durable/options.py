@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from persistence.database import Pool
+from persistence.database import Pool, Standing
 from persistence.journal import Statement
 
 Publisher = Callable[[int, list[tuple[str, Any]], list[Any]], None]
@@ -17,7 +17,9 @@ Publisher = Callable[[int, list[tuple[str, Any]], list[Any]], None]
 class Projection(Protocol):
     """A context's own tables, written in the turn."""
 
-    async def known(self, pool: Pool, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
+    async def known(
+        self, pool: Pool | Standing, ids: Sequence[bytes]
+    ) -> dict[bytes, tuple[bytes, Any]]:
         """Fingerprint and first answer of those ids that were seen before."""
 
     def remembers(self, reply: Any) -> bool:

@@ -342,7 +342,7 @@ class Partition:
             await load(self.journal, work, list(missing))
         if not unknown:
             return {}
-        return await self._projection.known(self.journal.pool, unknown)
+        return await self._projection.known(self.journal.asking, unknown)
 
     async def _write(self, turn: Turn) -> None:
         started = time.perf_counter()

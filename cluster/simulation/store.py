@@ -208,7 +208,7 @@ class MemoryJournal:
     """``persistence.journal.Journal`` on a ``Store``."""
 
     def __init__(self, store: Store, stream: str) -> None:
-        self.pool = store
+        self.pool = self.asking = store
         self.store = store
         self.kind = "accounts"
         self.stream = stream

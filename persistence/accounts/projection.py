@@ -18,7 +18,7 @@ from domain.accounts import events as ev
 from domain.accounts.commands import AccountStatus, TransferStatus
 from domain.accounts.numbers import customer_of
 from persistence.accounts.adjustments import ADJUSTMENTS, adjustment_statements
-from persistence.database import Pool
+from persistence.database import Pool, Standing
 from persistence.journal import Statement, to_datetime, to_microseconds
 
 KIND_TRANSFER: Final = 1
@@ -278,7 +278,9 @@ class AccountsProjection:
     def __init__(self, slot_of: Slots) -> None:
         self._slot_of = slot_of
 
-    async def known(self, connection: Pool, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
+    async def known(
+        self, connection: Pool | Standing, ids: Sequence[bytes]
+    ) -> dict[bytes, tuple[bytes, Any]]:
         """Fingerprint and first answer of the commands among ``ids`` that were seen before."""
         found: dict[bytes, tuple[bytes, Any]] = {}
         for row in await connection.fetch(_KNOWN, list(map(UUID, ids))):

@@ -13,7 +13,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from domain.trading import commands as cmd
 from domain.trading.events import InstrumentListed, RulesChanged, StatusChanged
-from persistence.database import Pool
+from persistence.database import Pool, Standing
 from persistence.journal import Statement, to_datetime
 from persistence.trading.catalogue import instrument_statements
 
@@ -31,7 +31,9 @@ SELECT id, fingerprint, reply FROM commands WHERE kind = 'books' AND id = ANY($1
 class BooksProjection:
     """What ``actors.durable`` asks of the trading context's tables."""
 
-    async def known(self, pool: Pool, ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, Any]]:
+    async def known(
+        self, pool: Pool | Standing, ids: Sequence[bytes]
+    ) -> dict[bytes, tuple[bytes, Any]]:
         """Fingerprint and first answer of the commands among ``ids`` that were seen before."""
         rows = await pool.fetch(_KNOWN, list(map(UUID, ids)))
         return {row["id"].bytes: (row["fingerprint"], _REPLY.decode(row["reply"])) for row in rows}

@@ -150,7 +150,7 @@ OTHERS = [
         (
             Partition,
             "_load",
-            "return await self._projection.known(self.journal.pool, unknown)",
+            "return await self._projection.known(self.journal.asking, unknown)",
             "return {}",
         ),
     ),

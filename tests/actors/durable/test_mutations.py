@@ -114,7 +114,7 @@ MUTATIONS = [
         "ids are forgotten with the memory",
         Partition,
         "_load",
-        "return await self._projection.known(self.journal.pool, unknown)",
+        "return await self._projection.known(self.journal.asking, unknown)",
         "return {}",
     ),
     Mutation(
