@@ -30,6 +30,7 @@ BUCKETS: Final = 100
 SESSION_COOKIES: Final = ("kontor_session", "__Host-kontor_session")
 
 _LAUNCHER: Final = "kontor-haproxy"
+_RETRIES: Final = 50
 _STABLE_BACKEND: Final = f"http-{STABLE}"
 _CANARY_BACKEND: Final = f"http-{CANARY}"
 _USE_CANARY: Final = f"use_backend {_CANARY_BACKEND} if "
@@ -139,9 +140,11 @@ def _backups(stable: Sequence[tuple[str, str]]) -> list[str]:
     A request is only sent again when that can do no harm: it reads, or it carries the key by which
     it is carried out once.
     """
+    # Each connection that HAProxy had kept to a dead replica may cost a request one attempt.
     harmless = "{ method GET HEAD OPTIONS } || { req.hdr(idempotency-key) -m found }"
     lines = [
         "retry-on conn-failure empty-response",
+        f"retries {_RETRIES}",
         "option http-buffer-request",  # what has not all arrived cannot be sent again
         f"http-request disable-l7-retry unless {harmless}",
         "option allbackups",

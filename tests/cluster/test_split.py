@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -48,7 +50,7 @@ for name, with_canary in (("alone.cfg", False), ("both.cfg", True)):
 
 
 SERVE = """
-import json, os, sys
+import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 name, port, seen = sys.argv[1], int(sys.argv[2]), []
@@ -62,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("content-length", "0")))
         body = json.dumps(seen) if self.path == "/-/seen" else f"{name} {self.path}"
         seen.append([self.command, self.path])
+        if self.path == "/slow":
+            time.sleep(0.1)
         if self.path.startswith("/crash") and name == "canary":
             os.kill(os.getpid(), 9)
         self.send_response(200)
@@ -263,6 +267,32 @@ def test_a_dead_canarys_requests_go_to_the_stable_version(front: Front) -> None:
     assert ["POST", "/crash/no"] not in front.stable.seen()
     front.canary.start()
     assert _canary_again(front)
+
+
+async def test_requests_survive_all_the_connections_that_were_kept_to_a_dead_canary(
+    front: Front,
+) -> None:
+    """HAProxy tries one kept connection after the other until it finds out that nobody is there."""
+    front.share(100)
+    limits = httpx.Limits(max_connections=30, max_keepalive_connections=30)
+    for _ in range(2):
+        async with httpx.AsyncClient(base_url=front.url, timeout=20, limits=limits) as client:
+            await asyncio.gather(*(client.get("/slow") for _ in range(30)))
+            front.process.send_signal(signal.SIGSTOP)  # so that it hears of all at once
+            front.canary.end()
+            waiting = asyncio.gather(
+                *(
+                    client.post("/pay", headers={"idempotency-key": str(number)}, json=[1])
+                    for number in range(30)
+                ),
+                return_exceptions=True,
+            )
+            await asyncio.sleep(0.1)
+            front.process.send_signal(signal.SIGCONT)
+            found = [getattr(answer, "text", answer) for answer in await waiting]
+        assert found == ["stable /pay"] * 30
+        front.canary.start()
+        assert _canary_again(front)
 
 
 def _canary_again(front: Front) -> bool:
