@@ -23,7 +23,9 @@ import ray
 import structlog
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
+from actors.durable import reserve
 from actors.durable.hosts import kill_worker
+from actors.durable.reserve import Reserve
 from persistence.database import OUTAGES, DatabaseUnavailable, is_outage
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class KeptActor(ABC):
             "pid": os.getpid(),
             "node": self._node,
             "made": self._made,
+            "waited": reserve.waited,
             **self.condition(),
         }
 
@@ -87,7 +90,7 @@ class Keeper:
     """Keeps the one actor ``name`` of a platform alive.
 
     ``actor`` is its class, called with ``arguments`` and, as the last, the mark of what it was made
-    with. ``note`` is told of what was found and done.
+    with. ``note`` is told of what was found and done, ``reserve`` of each process that is used.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Keeper:
         arguments: tuple[Any, ...],
         namespace: str,
         note: Callable[[str, str], Awaitable[None]] | None = None,
+        reserve: Reserve | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         made = repr((arguments, version("kontor")))
@@ -106,6 +110,7 @@ class Keeper:
         self._arguments = arguments
         self._namespace = namespace
         self._note = note
+        self._reserve = reserve or Reserve()
         self._clock = clock
         self._handle: Any = None
         self._missed = 0
@@ -144,6 +149,8 @@ class Keeper:
             self._handle = None
             return
         self._missed = 0
+        if about["pid"] != self._pid:
+            self._reserve.begun(about["node"], had_waited=about.get("waited", False))
         if self._pid and about["pid"] != self._pid:
             await self._tell("restarted", f"process {about['pid']} replaces {self._pid}")
         self._pid = about["pid"]

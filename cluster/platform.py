@@ -36,6 +36,7 @@ from persistence.database import DatabaseUnavailable, Pool, open_pool
 from serve_apps.gateway.front import via_header
 
 if TYPE_CHECKING:
+    from actors.durable.reserve import Reserve
     from actors.durable.supervisor import Supervisor
     from actors.keeping import Keeper
     from cluster.canary import CanaryKeeper
@@ -242,7 +243,7 @@ class Platform:
         assert self.config is not None
         return kinds(self.settings, self.config.database_url, self.config.redis_url)
 
-    def _supervisors(self, pool: Pool) -> list[Supervisor]:
+    def _supervisors(self, pool: Pool, reserve: Reserve | None = None) -> list[Supervisor]:
         """One for each kind; they share what they know of nodes."""
         from actors.durable.hosts import RayHosts
         from actors.durable.supervisor import Supervisor
@@ -250,7 +251,13 @@ class Platform:
 
         census = Census()
         return [
-            Supervisor(pool, kind.name, RayHosts(kind.recipe, runtime.NAMESPACE), census=census)
+            Supervisor(
+                pool,
+                kind.name,
+                RayHosts(kind.recipe, runtime.NAMESPACE),
+                census=census,
+                reserve=reserve,
+            )
             for kind in self._kinds()
         ]
 
@@ -301,11 +308,14 @@ class Platform:
 
     async def watch(self) -> None:
         """Restart servers that die and supervise all actors, until cancelled."""
+        from actors.durable.reserve import Reserve
+
+        reserve = Reserve()
         await asyncio.gather(
             self._watch_servers(),
-            self._supervise(),
+            self._supervise(reserve),
             self._canary_keeper().run(),
-            *(keeper.run() for keeper in self._keepers()),
+            *(keeper.run() for keeper in self._keepers(reserve)),
         )
 
     async def _watch_servers(self) -> None:
@@ -329,7 +339,7 @@ class Platform:
                     log.warning("server_restarted", server=name, seconds=seconds)
             await asyncio.sleep(_WATCH_S)
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, reserve: Reserve) -> None:
         while True:
             try:
                 pool = await self._open_pool()
@@ -337,7 +347,8 @@ class Platform:
                 log.warning("supervisor_waits", error=str(error))
                 await asyncio.sleep(1)
             else:
-                await asyncio.gather(*(supervisor.run() for supervisor in self._supervisors(pool)))
+                supervisors = self._supervisors(pool, reserve)
+                await asyncio.gather(*(supervisor.run() for supervisor in supervisors))
 
     def _canary_keeper(self) -> CanaryKeeper:
         from cluster.canary import CanaryKeeper
@@ -345,7 +356,7 @@ class Platform:
         assert self.config is not None
         return CanaryKeeper(self.settings, self.config)
 
-    def _keepers(self) -> list[Keeper]:
+    def _keepers(self, reserve: Reserve | None = None) -> list[Keeper]:
         """One for each actor of which there is to be one."""
         from actors.keeping import Keeper
         from cluster.kept import kept
@@ -362,7 +373,7 @@ class Platform:
                 await pool.close()
 
         return [
-            Keeper(name, actor, arguments, runtime.NAMESPACE, tell)
+            Keeper(name, actor, arguments, runtime.NAMESPACE, tell, reserve)
             for name, actor, arguments in kept(self.settings, self.config)
         ]
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from actors.durable.reserve import SPARES
 from cluster.errors import Exit, StartError
 
 NAMESPACE: Final = "kontor"
@@ -43,6 +44,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "RAY_core_worker_internal_heartbeat_ms": "50",
     # Workers that wait for tasks: there are none here, only actors.
     "RAY_enable_worker_prestart": "0",
+    # So many processes in reserve stay on a node (``actors.durable.reserve``); Ray ends further
+    # ones a second later. By itself it would keep as many as there are processors.
+    "RAY_num_workers_soft_limit": str(SPARES),
     # Ray would run workers at a lower priority than everything else on the machine; here the
     # workers are the platform.
     "RAY_worker_niceness": "0",

@@ -12,11 +12,12 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from actors.durable import reserve
 from cluster import logs
 
 _IDLE: Final = b"ray::IDLE"
 _WAIT_S: Final = 1.0
-_MODULES: Final = ("actors.accounts",)
+_MODULES: Final = ("actors.accounts", "actors.books")
 
 
 def prepare() -> None:
@@ -31,3 +32,4 @@ def _load() -> None:
     if Path("/proc/self/cmdline").read_bytes().startswith(_IDLE):
         for module in _MODULES:
             importlib.import_module(module)
+        reserve.waited = True

@@ -13,6 +13,7 @@ import msgspec
 import ray
 import structlog
 
+from actors.durable import reserve
 from actors.durable.channel import (
     CALL,
     DELIVER,
@@ -113,6 +114,7 @@ class DurableActor:
             "pid": os.getpid(),
             "node": self._node,
             "made": self.config.made,
+            "waited": reserve.waited,
         }
         if self._partition is None:
             return {**about, "stream": self.config.stream, "state": "starting"}

@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 
 _HEAD: Final = "node:__internal_head__"
 _THREADS: Final = 4
-_NOBODY_S: Final = 0.05
+_START_IDLE_S: Final = 5.0
+_ENVIRONMENT_S: Final = 600
 T = TypeVar("T")
 
 
@@ -49,15 +50,36 @@ class Recipe(msgspec.Struct, frozen=True):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-class _Nobody:
-    """An actor that is killed before it begins."""
-
-
 def kill_worker(pid: int) -> None:
     """Kill a process of Ray on this machine, if that is what the number still means."""
     with contextlib.suppress(OSError):
         if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
             os.kill(pid, signal.SIGKILL)
+
+
+def start_idle_process(raylet: str) -> None:
+    """Ask the raylet at ``host:port`` for a process with the code and job of this one's actors.
+
+    Ray offers no call for it in Python, but each raylet serves one: see ``docs/decisions/0017``.
+    """
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import common_pb2, node_manager_pb2, node_manager_pb2_grpc
+
+    # Generated, and without types.
+    enums: Any = common_pb2
+    messages: Any = node_manager_pb2
+    services: Any = node_manager_pb2_grpc
+    context: Any = ray.get_runtime_context()
+    request = messages.PrestartWorkersRequest(
+        language=enums.PYTHON, job_id=bytes.fromhex(context.get_job_id()), num_workers=1
+    )
+    # The process fits an actor only if it was started with the very same environment.
+    environment = request.runtime_env_info
+    environment.serialized_runtime_env = context.get_runtime_env_string()
+    environment.runtime_env_config.setup_timeout_seconds = _ENVIRONMENT_S
+    environment.runtime_env_config.eager_install = True
+    with init_grpc_channel(raylet) as channel:
+        services.NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=_START_IDLE_S)
 
 
 class RayHosts:
@@ -69,6 +91,7 @@ class RayHosts:
         self._namespace = namespace
         self._handles: dict[str, Any] = {}
         self._addresses: dict[str, str] = {}
+        self._raylets: dict[str, str] = {}
         self._remote: Any = ray.remote(recipe.actor)
         self._threads = ThreadPoolExecutor(_THREADS, "supervisor")
 
@@ -87,6 +110,7 @@ class RayHosts:
 
     async def nodes(self) -> list[Node]:
         """All nodes that Ray believes to be alive."""
+        alive = [node for node in await self._in_thread(ray.nodes) if node["Alive"]]
         found = [
             Node(
                 node["NodeID"],
@@ -94,10 +118,13 @@ class RayHosts:
                 node["NodeName"] or node["NodeManagerHostname"],
                 _HEAD in node["Resources"],
             )
-            for node in await self._in_thread(ray.nodes)
-            if node["Alive"]
+            for node in alive
         ]
         self._addresses = {node.node: node.address for node in found}
+        self._raylets = {
+            node["NodeID"]: f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+            for node in alive
+        }
         return found
 
     async def start(self, name: str, row: StreamRow, node: str | None) -> None:
@@ -152,6 +179,7 @@ class RayHosts:
             about["node"],
             about.get("reason", ""),
             about["made"],
+            about.get("waited", False),
         )
 
     async def stop(self, name: str, timeout_s: float) -> None:
@@ -183,19 +211,14 @@ class RayHosts:
             remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(pid)
 
     async def keep_spare(self, node: str) -> None:
-        """Let Ray start a process on the node that nobody needs yet.
-
-        Ray has no call for it. But the process that it starts for an actor which is killed before
-        the process is there stays, unused, and the next actor gets it: a partition that dies is
-        back in a third of the time.
-        """
-        where = NodeAffinitySchedulingStrategy(node, soft=False)
-        remote: Any = ray.remote(_Nobody)
-        with contextlib.suppress(RayError):
-            options = remote.options(num_cpus=0, max_restarts=0, scheduling_strategy=where)
-            nobody = await self._in_thread(options.remote)
-            await asyncio.sleep(_NOBODY_S)
-            await self._in_thread(lambda: ray.kill(nobody))
+        """Have Ray start a process on the node that nobody needs yet: the next actor gets it."""
+        address = self._raylets.get(node)
+        if address is not None:
+            try:
+                await self._in_thread(lambda: start_idle_process(address))
+            except Exception as error:
+                # Without one all goes on, only slower when a partition dies.
+                log.warning("no process in reserve", node=node, error=repr(error)[:200])
 
     async def end_all(self, timeout_s: float) -> None:
         """Stop all actors in order, then end them."""

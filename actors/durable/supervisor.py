@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import structlog
 
+from actors.durable.reserve import Reserve
 from actors.durable.watched import (
     Census,
     Event,
@@ -54,6 +55,7 @@ class Supervisor:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         census: Census | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self.kind = kind
         self.events: deque[Event] = deque(maxlen=_EVENTS_MAX)
@@ -64,6 +66,7 @@ class Supervisor:
         self._limits = limits or Limits()
         self._clock = clock
         self._census = census or Census()
+        self._reserve = reserve or Reserve(clock=clock)
         self._leads = self._census.join(kind)
         self._draining: frozenset[str] = frozenset()
         self._unowned: list[int] = []
@@ -72,7 +75,6 @@ class Supervisor:
         self._replaced: dict[str, float] = {}
         self._failed: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
-        self._spare_due: dict[str, float] = {}
         self._noted: tuple[float, list[NodeRow]] = (float("-inf"), [])
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -205,8 +207,7 @@ class Supervisor:
             actor.strange = 0
             return
         if answer.pid != actor.pid:
-            # Whatever process was in reserve on that node has been used.
-            self._spare_due[answer.node] = self._clock() + self._limits.spare_after_s
+            self._reserve.begun(answer.node, had_waited=answer.waited)
             if actor.pid:
                 self._tell("restarted", f"process {answer.pid} replaces {actor.pid}", actor)
         actor.answered, actor.missed = True, 0
@@ -378,12 +379,9 @@ class Supervisor:
         self._tell("started", f"{actor.name} is started", actor)
 
     def _keep_spares(self) -> None:
-        """A process in reserve on each node where one was used, once things have calmed down."""
-        for node, due in list(self._spare_due.items()):
-            if self._clock() >= due:
-                del self._spare_due[node]
-                if node in self.nodes and node not in self._draining:
-                    self._background(self._hosts.keep_spare(node))
+        """Start processes in reserve on the nodes that lack some."""
+        for node in self._reserve.due(self.nodes.keys() - self._draining):
+            self._background(self._hosts.keep_spare(node))
 
     def _end(self, actor: Watched, event: str, why: str) -> None:
         """Begin to end an actor: in order if it still answers, and for good in any case."""

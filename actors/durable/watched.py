@@ -19,6 +19,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``state`` is a partition's own (``running``, ``recovering``, ``halted`` ...), or ``silent`` (no
     answer in time), ``away`` (Ray is starting it again), ``gone`` (it will never answer).
+    ``waited`` tells of a process that was in reserve before.
     """
 
     state: str
@@ -28,6 +29,7 @@ class Answer(msgspec.Struct, frozen=True):
     node: str = ""
     reason: str = ""
     made: str = ""
+    waited: bool = False
 
     @property
     def answered(self) -> bool:
@@ -69,7 +71,7 @@ class Hosts(Protocol):
         """End it for good, whatever it does. ``pid`` is 0 for a process that is not known."""
 
     async def keep_spare(self, node: str) -> None:
-        """Keep a process on the node that the next actor there can have at once."""
+        """Begin to start a process on the node that the next actor there can have at once."""
 
 
 class Census:
@@ -110,7 +112,6 @@ class Limits(msgspec.Struct, frozen=True):
     again_after_s: float = 300.0
     start_delay_max_s: float = 30.0
     note_every_s: float = 10.0
-    spare_after_s: float = 3.0
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -47,6 +47,8 @@ class Subject:
     """The platform that is broken, and what the faults remember of it.
 
     ``chance`` decides which of several processes is struck, so that a seed gives the same faults.
+    ``found`` is told when the first victim of a fault is known, and about to be struck: to look
+    through all processes takes this one a while, in which nothing is broken.
     """
 
     def __init__(self, running: Running, customers: Sequence[int], chance: random.Random) -> None:
@@ -55,6 +57,7 @@ class Subject:
         self.chance = chance
         self.partitions = _SCALES[0]
         self.pinned: str | None = None
+        self.found: Callable[[], None] = lambda: None
 
     async def find(self, mark: str) -> list[psutil.Process]:
         """Processes by their name; what has just been killed is waited for."""
@@ -62,6 +65,7 @@ class Subject:
         while time.monotonic() < deadline:
             found = await asyncio.to_thread(self.running.children, mark)
             if found:
+                self.found()
                 return sorted(found, key=lambda process: process.pid)
             await asyncio.sleep(0.2)
         raise LookupError(f"there is no process {mark}")
@@ -92,6 +96,10 @@ Fault = Callable[[Subject], Awaitable[None]]
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)
+
+
+async def nothing(subject: Subject) -> None:
+    """Nothing is broken: what is waited for then is what the others are held against."""
 
 
 async def kill_partition(subject: Subject) -> None:
@@ -247,6 +255,7 @@ async def kill_platform(subject: Subject) -> None:
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
+    "nothing": nothing,
     "partition killed": kill_partition,
     "partition frozen": freeze_partition,
     "partition hangs": hang_partition,

@@ -27,7 +27,7 @@ FAULT_MAX_S: Final = 120.0
 SERVED_MAX_S: Final = 60.0
 """After a fault everybody must be served again within this time."""
 TOGETHER: Final = "two at once"
-_ALONE: Final = frozenset({"platform killed"})
+_ALONE: Final = frozenset({"nothing", "platform killed"})
 _SETTINGS: Final = {
     "KONTOR_LOG_LEVEL": "warning",
     "KONTOR_BONUS_AMOUNT": "10000000.00",
@@ -58,7 +58,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Struck(msgspec.Struct, frozen=True):
-    """One fault: when, how long it lasted itself, and the longest that a client waited."""
+    """One fault: when, how long it lasted itself, and how long a client waited from then on."""
 
     kinds: tuple[str, ...]
     at_s: float
@@ -149,12 +149,17 @@ class _Run:
         """Whether all who pay and all who trade are served again in time."""
         return all(await asyncio.gather(*(pace.served(SERVED_MAX_S) for pace in self.paces)))
 
+    def _forget_pauses(self) -> None:
+        self.subject.found = lambda: None
+        for pace in self.paces:
+            pace.forget_pauses()
+
     async def _strike(self, kinds: tuple[str, ...]) -> None:
         began = time.monotonic()
         name = " + ".join(kinds)
         self.progress(began - self.started, name)
-        for pace in self.paces:
-            pace.forget_pauses()
+        self._forget_pauses()
+        self.subject.found = self._forget_pauses
         try:
             async with asyncio.timeout(FAULT_MAX_S):
                 await asyncio.gather(*(FAULTS[kind](self.subject) for kind in kinds))

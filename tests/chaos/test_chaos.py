@@ -10,6 +10,7 @@ import random
 import pytest
 
 from cluster.chaos.faults import FAULTS
+from cluster.chaos.pace import Pace
 from cluster.chaos.run import Options, run, schedule
 
 SHORT = Options(rounds=1, every=0.3, pairs=1, seed=7)
@@ -37,6 +38,20 @@ def test_a_seed_gives_the_same_faults() -> None:
     assert first == second
     assert first != list(schedule(options, random.Random(6)))
     assert {kind for kinds in first for kind in kinds} == FAULTS.keys()
+
+
+def test_a_pause_is_counted_from_its_fault_on() -> None:
+    now = 100.0
+    pace = Pace(2, clock=lambda: now)
+    with pace.asking(0), pace.asking(1):
+        now = 107.0
+        pace.forget_pauses()
+        now = 109.0
+        assert pace.longest_pause_s() == 2.0
+    now = 110.0
+    with pace.asking(0):
+        now = 110.5
+    assert pace.longest_pause_s() == 2.0
 
 
 def test_the_whole_platform_is_killed_by_itself() -> None:

@@ -40,6 +40,7 @@ class Pretended(msgspec.Struct):
     slots: int | None = None
     reason: str = ""
     stopped: bool = False
+    waited: bool = False
 
 
 class Town:
@@ -93,7 +94,14 @@ class Town:
             return Answer(actor.state)
         slots = await self.slots(actor.stream) if actor.slots is None else actor.slots
         return Answer(
-            actor.state, actor.epoch, slots, actor.pid, actor.node, actor.reason, actor.made
+            actor.state,
+            actor.epoch,
+            slots,
+            actor.pid,
+            actor.node,
+            actor.reason,
+            actor.made,
+            actor.waited,
         )
 
     async def stop(self, name: str, timeout_s: float) -> None:
@@ -338,12 +346,25 @@ async def test_partitions_are_spread_over_the_nodes(scene: Scene) -> None:
     assert {row.name: row.partitions for row in rows} == {"a": 1, "b": 1}
 
 
-async def test_a_process_is_kept_in_reserve_after_one_was_used(scene: Scene) -> None:
+async def test_processes_are_kept_in_reserve_and_one_that_was_used_is_replaced(
+    scene: Scene,
+) -> None:
     await scene.look(10)
-    assert scene.town.spares == [A.node]
-    scene.town.of("accounts/0").pid = 99
+    assert scene.town.spares == [A.node] * 2
+    actor = scene.town.of("accounts/0")
+    actor.pid, actor.waited = 99, True
     await scene.look(10)
-    assert scene.town.spares == [A.node, A.node]
+    assert scene.town.spares == [A.node] * 3
+    scene.town.of("accounts/1").pid = 98  # it found none that had waited
+    await scene.look(10)
+    assert scene.town.spares == [A.node] * 5
+
+
+async def test_a_node_that_is_emptied_gets_no_process_in_reserve(scene: Scene) -> None:
+    await spread_over(scene, A, B)
+    await supervision.wish_drained(scene.pool, B.node, True)
+    await scene.look(10)
+    assert set(scene.town.spares) == {A.node}
 
 
 async def test_a_drained_node_is_emptied_and_the_new_one_runs_first(scene: Scene) -> None:
