@@ -37,17 +37,18 @@ def marked(path: str, mark: str) -> bool:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of one file share a worker, and all that start platforms do: two platforms at a time
+    """Tests of one file share a worker, and all that start platforms or nodes do: two at a time
     would each take the processors that the other's times rest on."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "platforms" if marked(path, "cluster") else path
+        return "platforms" if marked(path, "cluster") or marked(path, "nodes") else path
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers what takes longest begins first: one starts platforms, and the others
-    do the rest meanwhile, the simulator's minutes before the many short files."""
+    """With several workers what takes longest begins first: one starts platforms, then nodes, and
+    the others do the rest meanwhile, the simulator's minute before the many short files, of which
+    all can take some in the end."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
 
@@ -56,8 +57,8 @@ def _turn(path: str) -> int:
     if marked(path, "cluster"):
         return 0
     if marked(path, "nodes"):
-        return 3  # by whoever has nothing else to do
-    return 1 if path.startswith("tests/simulation/") else 2
+        return 1
+    return 2 if path.startswith("tests/simulation/") else 3
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
