@@ -9,41 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from actors.marketdata import TimedTrade
+from persistence.trading.queries import DAY, MINUTE, SECOND, start_of, start_of_next
 
-SECOND: Final = 1_000_000
-MINUTE: Final = 60 * SECOND
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
 BUY: Final = 1
-
-INTERVALS: Final[dict[str, int]] = {
-    "1s": SECOND,
-    "1m": MINUTE,
-    "3m": 3 * MINUTE,
-    "5m": 5 * MINUTE,
-    "15m": 15 * MINUTE,
-    "30m": 30 * MINUTE,
-    "1h": HOUR,
-    "2h": 2 * HOUR,
-    "4h": 4 * HOUR,
-    "6h": 6 * HOUR,
-    "8h": 8 * HOUR,
-    "12h": 12 * HOUR,
-    "1d": DAY,
-    "3d": 3 * DAY,
-    "1w": 7 * DAY,
-    "1M": 0,
-}
-"""Length of each interval; a month has none of its own."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MONDAY: Final = 4 * DAY
 WINDOW: Final = DAY
 _FEW: Final = 4
 
@@ -127,24 +100,6 @@ def bar_of_all(trades: Sequence[TimedTrade], at: int) -> Bar:
 def flat(price: int, at: int) -> Bar:
     """A bar in which nothing was traded."""
     return Bar(at, price, price, price, price, 0, 0, 0, 0, 0, 0)
-
-
-def start_of(interval: str, at: int) -> int:
-    """When the bar begins that ``at`` is in: whole UTC units, weeks on Monday."""
-    if interval == "1M":
-        moment = _EPOCH + timedelta(microseconds=at)
-        first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        return round((first - _EPOCH).total_seconds()) * SECOND
-    if interval == "1w":
-        return at - (at - _MONDAY) % (7 * DAY)
-    return at - at % INTERVALS[interval]
-
-
-def end_of(interval: str, start: int) -> int:
-    """When the bar ends that begins at ``start``."""
-    if interval == "1M":
-        return start_of("1M", start + 32 * DAY)
-    return start + INTERVALS[interval]
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -284,7 +239,7 @@ class Tape:
     def roll(self, now: int) -> None:
         """Close the bars that have ended by ``now``, and begin those that follow."""
         for interval, bar in list(self._bars.items()):
-            if end_of(interval, bar.at) <= now:
+            if start_of_next(interval, bar.at) <= now:
                 self._close(interval, bar)
                 self._bars[interval] = flat(self.price, start_of(interval, now))
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from actors.marketdata import TimedTrade
+from persistence.trading.queries import start_of_next
 from serve_apps.exchange.numbers import Steps
 from serve_apps.exchange.streams import payloads
-from serve_apps.exchange.streams.bars import Tape, end_of
+from serve_apps.exchange.streams.bars import Tape
 from serve_apps.exchange.streams.feed import Feed, News
 from serve_apps.exchange.streams.orders import OrdersCopy
 from serve_apps.exchange.streams.topics import FAST_MS, SLOW_MS, StreamName, Topic
@@ -115,7 +116,7 @@ class Board:
             return
         now = self._clock()
         bar = self.tape.follow(interval, now, self.feed.trades)
-        self._roll_at(interval, end_of(interval, bar.at), now)
+        self._roll_at(interval, start_of_next(interval, bar.at), now)
 
     # -- what is new ----------------------------------------------------------------------
 
@@ -319,7 +320,7 @@ class Board:
         self._tell_closed(now)
         bar = self.tape.current(interval)
         if bar is not None:
-            self._roll_at(interval, end_of(interval, bar.at), now)
+            self._roll_at(interval, start_of_next(interval, bar.at), now)
 
 
 def _speed(name: str) -> int:

@@ -20,9 +20,10 @@ from actors.marketdata import BookChanges, MarketBatch, TimedTrade
 from domain.durable import Unavailable
 from domain.trading.commands import BookView, OrdersView, ReadBook, ReadOrders
 from persistence.database import OUTAGES
+from persistence.trading.queries import DAY
 from serve_apps.exchange.numbers import Steps
 from serve_apps.exchange.streams import payloads
-from serve_apps.exchange.streams.bars import DAY, Bar, Totals
+from serve_apps.exchange.streams.bars import Bar, Totals
 from serve_apps.exchange.streams.board import Board
 from serve_apps.exchange.streams.copy import Best, Levels
 from serve_apps.exchange.streams.feed import News

@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from actors.marketdata import TimedTrade
+from persistence.trading.queries import start_of_next
 from serve_apps.exchange.numbers import Steps, asset_text
-from serve_apps.exchange.streams.bars import Bar, Totals, end_of
+from serve_apps.exchange.streams.bars import Bar, Totals
 from serve_apps.exchange.streams.copy import Best, Levels
 
 _TEXTS_MAX: Final = 50_000
@@ -138,7 +139,7 @@ def book_ticker(texts: Texts, update: int, best: Best) -> bytes:
 def kline(texts: Texts, now: int, interval: str, bar: Bar, *, closed: bool) -> bytes:
     """A candle. One without trades has -1 for their ids."""
     first, last = (bar.first, bar.last) if bar.first else (-1, -1)
-    end = end_of(interval, bar.at) // 1_000 - 1
+    end = start_of_next(interval, bar.at) // 1_000 - 1
     return (
         f'{{"e":"kline","E":{now // 1_000},"s":"{texts.symbol}","k":{{"t":{bar.at // 1_000},'
         f'"T":{end},"s":"{texts.symbol}","i":"{interval}","f":{first},"L":{last},'

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from serve_apps.exchange.streams.bars import INTERVALS
+from persistence.trading.queries import INTERVALS
 from serve_apps.exchange.streams.wire import frames
 
 FAST_MS: Final = 100

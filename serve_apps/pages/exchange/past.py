@@ -63,6 +63,15 @@ _WORDS: Final = {
     "sort": "The order",
 }
 
+_SORTED: Final = {
+    "-date": "Newest first",
+    "date": "Oldest first",
+    "-price": "Highest price first",
+    "price": "Lowest price first",
+    "-quantity": "Largest first",
+    "quantity": "Smallest first",
+}
+
 Page = OrderPage | FillPage
 
 
@@ -96,12 +105,7 @@ ORDERS: Final = Kind(
         ("status", "State", "start"),
     ),
     {
-        "-date": "Newest first",
-        "date": "Oldest first",
-        "-price": "Highest price first",
-        "price": "Lowest price first",
-        "-quantity": "Largest first",
-        "quantity": "Smallest first",
+        **_SORTED,
         "-filled": "Most filled first",
         "symbol": "By instrument",
         "type": "By type",
@@ -128,12 +132,7 @@ FILLS: Final = Kind(
         ("fee", "Fee", "end"),
     ),
     {
-        "-date": "Newest first",
-        "date": "Oldest first",
-        "-price": "Highest price first",
-        "price": "Lowest price first",
-        "-quantity": "Largest first",
-        "quantity": "Smallest first",
+        **_SORTED,
         "-fee": "Highest fee first",
         "symbol": "By instrument",
         "side": "By side",

@@ -11,19 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.marketdata import TimedTrade
-from serve_apps.exchange.streams.bars import (
+from persistence.trading.queries import (
     DAY,
-    HOUR,
     INTERVALS,
     MINUTE,
     SECOND,
-    Bar,
-    Tape,
-    bar_of,
-    end_of,
-    flat,
     start_of,
+    start_of_next,
 )
+from serve_apps.exchange.streams.bars import Bar, Tape, bar_of, flat
+
+HOUR = 60 * MINUTE
 
 
 def at(*moment: int) -> int:
@@ -49,7 +47,7 @@ def at(*moment: int) -> int:
 )
 def test_where_bars_begin_and_end(interval: str, moment: Any, start: Any, end: Any) -> None:
     assert start_of(interval, at(*moment)) == at(*start)
-    assert end_of(interval, at(*start)) == at(*end)
+    assert start_of_next(interval, at(*start)) == at(*end)
 
 
 def made(seed: int, count: int, start: int, step_max: int) -> list[TimedTrade]:
