@@ -74,10 +74,16 @@ def test_a_projector_that_is_killed_or_hangs_is_replaced(platform: Running) -> N
         running = [row for row in found if row["state"] == "running"]
         return running[0] if running else {}
 
+    def another(pid: int) -> None:
+        """Wait for its process: a look at all actors takes seconds."""
+        until(lambda: {one.pid for one in platform.children("ProjectorActor")} - {pid}, 90)
+
     first = until(projector)
     os.kill(first["pid"], signal.SIGKILL)
+    another(first["pid"])
     second = until(lambda: (row := projector()) and row["pid"] != first["pid"] and row)
     os.kill(second["pid"], signal.SIGSTOP)
+    another(second["pid"])
     until(
         lambda: (row := projector()) and row["pid"] != second["pid"] and row["lag"] == 0 and row, 90
     )
