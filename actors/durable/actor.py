@@ -69,7 +69,7 @@ class DurableActor:
     def __init__(self, config: ActorConfig) -> None:
         self.config = config
         self._node: str = ray.get_runtime_context().get_node_id()
-        self._server = ChannelServer(self._handle)
+        self._server = ChannelServer(self._handle, self._encoded)
         self._partition: Partition | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._pool: Pool | None = None
@@ -138,7 +138,7 @@ class DurableActor:
 
     # -- inside ---------------------------------------------------------------------------
 
-    def _handle(self, kind: int, payload: bytes) -> Awaitable[bytes]:
+    def _handle(self, kind: int, payload: bytes) -> Awaitable[Any]:
         """A batch of a gateway's commands, or a shipment of another partition."""
         partition = self._partition
         if kind == DESCRIBE:
@@ -151,9 +151,9 @@ class DurableActor:
             partition.nudge()
             return _nothing()
         if kind == DELIVER:
-            return self._encoded(partition.receive(self._codec.decode_shipment(payload)))
+            return partition.take(self._codec.decode_shipment(payload))
         assert kind == CALL
-        return self._encoded(partition.submit(self._codec.decode_commands(payload)))
+        return partition.submit(self._codec.decode_commands(payload))
 
     async def _described(self) -> bytes:
         about = await self.describe()
@@ -162,8 +162,8 @@ class DurableActor:
         about["loads"] = [] if self._partition is None else self._partition.loads()
         return msgspec.msgpack.encode(about)
 
-    async def _encoded(self, answers: Awaitable[list[Any]]) -> bytes:
-        return self._codec.encode(await answers)
+    def _encoded(self, answer: Any) -> bytes:
+        return answer if type(answer) is bytes else self._codec.encode(answer)
 
     async def _start(self) -> None:
         config = self.config

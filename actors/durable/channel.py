@@ -18,7 +18,7 @@ import hmac
 import os
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 CALL: Final = 1
 DELIVER: Final = 2
@@ -46,8 +46,11 @@ class Endpoint(NamedTuple):
     token: bytes
 
 
-Handle = Callable[[int, bytes], Awaitable[bytes]]
+Handle = Callable[[int, bytes], Awaitable[Any]]
 """Take a request, at once, and answer later. Called in the order of arrival."""
+
+Encode = Callable[[Any], bytes]
+"""Turn what a request was answered with into what goes over the wire."""
 
 
 def _proof(token: bytes, nonce: bytes) -> bytes:
@@ -76,16 +79,16 @@ class _Frames(asyncio.Protocol):
             del buffer[: self._prologue]
             self._prologue = 0
             self.opened(first)
-        start, head = 0, _HEAD.size
-        while len(buffer) - start >= head:
+        start, head, size = 0, _HEAD.size, len(buffer)
+        while size - start >= head:
             length, request, kind = _HEAD.unpack_from(buffer, start)
             if length > FRAME_MAX:
                 self.close()
                 return
             end = start + head + length
-            if len(buffer) < end:
+            if size < end:
                 break
-            self.frame(request, kind, bytes(buffer[start + head : end]))
+            self.frame(request, kind, bytes(memoryview(buffer)[start + head : end]))
             start = end
         if start:
             del buffer[:start]
@@ -135,24 +138,27 @@ class _Served(_Frames):
         self._server.tasks.add(task)
         task.add_done_callback(lambda done: self._answer(request, done))
 
-    def _answer(self, request: int, done: asyncio.Future[bytes]) -> None:
+    def _answer(self, request: int, done: asyncio.Future[Any]) -> None:
         self._server.tasks.discard(done)
-        if done.cancelled():
+        try:
+            body = self._server.encode(done.result())
+        except asyncio.CancelledError:
             self.write(request, _FAILED, b"stopped")
-        elif error := done.exception():
+        except Exception as error:
             self.write(request, _FAILED, f"{type(error).__name__}: {error}".encode()[:500])
         else:
-            self.write(request, _ANSWER, done.result())
+            self.write(request, _ANSWER, body)
 
 
 class ChannelServer:
     """Listens for the callers of one partition."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, encode: Encode = bytes) -> None:
         self.handle = handle
+        self.encode = encode
         self.token = os.urandom(32)
         self.connections: set[_Served] = set()
-        self.tasks: set[asyncio.Future[bytes]] = set()
+        self.tasks: set[asyncio.Future[Any]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str) -> Endpoint:
@@ -227,6 +233,11 @@ class _Dialled(_Frames):
         return future
 
 
+def _give_up(answer: asyncio.Future[bytes]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
 class Channel:
     """Requests to one partition, wherever it lives now; connects anew when it has moved."""
 
@@ -241,12 +252,20 @@ class Channel:
 
         Raises ``NoAnswer`` when there is none, for whatever reason.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                connection = self._connection
-                if connection is None or connection.lost:
+            connection = self._connection
+            if connection is None or connection.lost:
+                async with asyncio.timeout_at(deadline):
                     connection = await self._connect()
-                return await connection.request(kind, body)
+            answer = connection.request(kind, body)
+            # By itself: a context manager for it costs as much as the rest of this.
+            timer = loop.call_at(deadline, _give_up, answer)
+            try:
+                return await answer
+            finally:
+                timer.cancel()
         except TimeoutError as error:
             self.close()
             raise NoAnswer("timed out") from error

@@ -12,6 +12,7 @@ from actors.durable.items import Batch, Confirmed, Incoming, Item, Request
 from actors.durable.memory import Memory
 from actors.durable.quarantine import Quarantine
 from actors.durable.records import Shipment, Verdict
+from actors.durable.turn import STALE
 from domain.durable import Moved, Unavailable
 
 
@@ -27,6 +28,18 @@ def _resolver(future: asyncio.Future[list[Any]]) -> Callable[[list[Any]], None]:
     return resolve
 
 
+def _unless_stale(future: asyncio.Future[list[Any]]) -> Callable[[list[Any]], None]:
+    def resolve(outcomes: list[Any]) -> None:
+        if future.done():
+            return
+        if STALE in outcomes:
+            future.set_exception(Interrupted("stale"))
+        else:
+            future.set_result(outcomes)
+
+    return resolve
+
+
 class Intake:
     """The queue of one partition; ``wake`` is set when something has come. Who is in
     ``quarantine`` is refused."""
@@ -35,7 +48,8 @@ class Intake:
         self.items: deque[Item] = deque()
         self._wake = wake
         self._quarantine = quarantine
-        self._waiting: dict[asyncio.Future[list[Any]], None] = {}
+        self._waiting: dict[asyncio.Future[list[Any]], int] = {}
+        """Who waits, and for how many replies: 0 where it is a shipment."""
 
     def commands(
         self, commands: Sequence[Any], work: Memory, departing: Container[int]
@@ -44,7 +58,7 @@ class Intake:
 
         Slots in ``departing`` are not owned any more, but nobody may be told yet.
         """
-        future = self._future()
+        future = self._future(len(commands))
         batch = Batch(len(commands), _resolver(future))
         machine, owned, items = work.machine, work.slots, self.items
         quarantine = self._quarantine
@@ -61,12 +75,12 @@ class Intake:
             identities = machine.identities(command)
             items.append(Request(batch, index, key, slot, command, identities))
         self._wake.set()
-        return _or_unavailable(future, len(commands))
+        return future
 
     def shipment(self, shipment: Shipment[Any]) -> Awaitable[list[Any]]:
         """Queue messages; their outcomes, in order. Raises ``Interrupted``."""
-        future = self._future()
-        batch = Batch(len(shipment.messages), _resolver(future))
+        future = self._future(0)
+        batch = Batch(len(shipment.messages), _unless_stale(future))
         for index, message in enumerate(shipment.messages):
             self.items.append(Incoming(batch, index, shipment.origin, shipment.low, message))
         self._wake.set()
@@ -88,22 +102,29 @@ class Intake:
         """Forget the queue; whoever waits learns that the outcome is unknown."""
         self.items.clear()
         waiting, self._waiting = self._waiting, {}
-        for future in waiting:
-            if not future.done():
+        for future, size in waiting.items():
+            if future.done():
+                continue
+            if size:
+                future.set_result([Unavailable("interrupted")] * size)
+            else:
                 future.set_exception(Interrupted())
 
-    def _future(self) -> asyncio.Future[list[Any]]:
+    def _future(self, size: int) -> asyncio.Future[list[Any]]:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = None
-        future.add_done_callback(lambda done: self._waiting.pop(done, None))
+        self._waiting[future] = size
+        future.add_done_callback(self._answered)
         return future
 
+    def _answered(self, future: asyncio.Future[list[Any]]) -> None:
+        self._waiting.pop(future, None)
 
-async def _or_unavailable(future: asyncio.Future[list[Any]], size: int) -> list[Any]:
-    try:
-        return await future
-    except Interrupted:
-        return [Unavailable("interrupted")] * size
+
+def interrupted(reason: str) -> Awaitable[list[Any]]:
+    """The end of what has not begun."""
+    future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    future.set_exception(Interrupted(reason))
+    return future
 
 
 def at_once(replies: list[Any]) -> Awaitable[list[Any]]:

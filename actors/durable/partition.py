@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from actors.durable.intake import Intake, Interrupted, at_once
+from actors.durable.intake import Intake, at_once, interrupted
 from actors.durable.items import Item, Request, Turn
 from actors.durable.loads import Loads
 from actors.durable.memory import Imbalance
@@ -29,7 +29,7 @@ from actors.durable.recovery import load, recover
 from actors.durable.rhythm import Rhythm
 from actors.durable.routing import Router
 from actors.durable.scribe import Scribe
-from actors.durable.turn import STALE, Workspace
+from actors.durable.turn import Workspace
 from domain.durable import Diverged, Machine, Unavailable
 from persistence.database import OUTAGES
 from persistence.journal import (
@@ -127,12 +127,13 @@ class Partition:
         Raises ``Interrupted`` when the outcome is unknown; send the same again.
         """
         await self._ready.wait()
+        return await self.take(shipment)
+
+    def take(self, shipment: Shipment[Any]) -> Awaitable[list[Any]]:
+        """Like ``receive``, but in the queue at once."""
         if self._refuses(0):
-            raise Interrupted(self.state)
-        outcomes = await self._intake.shipment(shipment)
-        if STALE in outcomes:
-            raise Interrupted("stale")
-        return outcomes
+            return interrupted(self.state)
+        return self._intake.shipment(shipment)
 
     def nudge(self) -> None:
         """Somebody wished that slots move, or has handed some over: look what there is to do."""
@@ -322,19 +323,19 @@ class Partition:
         turn.early.clear()
 
     async def _load(self, items: Sequence[Item]) -> dict[bytes, tuple[bytes, Any]]:
-        work = self._work
-        entities, recent = work.entities, work.recent
+        work, count = self._work, self._loads.count
+        entities, recent, keys, used = work.entities, work.recent, work.keys, work.round
         missing: dict[str, None] = {}
         unknown: list[bytes] = []
         for item in items:
-            for key in work.keys(item):
+            for key in keys(item):
                 entity = entities.get(key)
                 if entity is None:
                     missing[key] = None
                 else:
-                    entity.used = work.round
+                    entity.used = used
             if type(item) is Request:
-                self._loads.count(item.slot)
+                count(item.slot)
                 for command_id, _ in item.identities:
                     if command_id not in recent:
                         unknown.append(command_id)

@@ -33,8 +33,11 @@ class Workspace(Memory):
         if type(item) is Request:
             if not self.slots[item.slot]:
                 return ()
-            entities, others = self.entities, self.machine.touches(item.command)
-            return [item.key, *[key for key in others if key in entities or self.owns(key)]]
+            touched = self.machine.touches(item.command)
+            if not touched:
+                return (item.key,)
+            entities = self.entities
+            return [item.key, *[key for key in touched if key in entities or self.owns(key)]]
         if type(item) is Incoming:
             key = item.message.destination
             # What is in memory lives here, and looking there is cheaper than hashing.

@@ -8,6 +8,7 @@ held of an asset is what the open orders can still cost: ``discrepancies`` prove
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -230,7 +231,7 @@ def _settle(
 def _forget(brokerage: Brokerage) -> None:
     """Keep only those at hand that ended last."""
     ended, clients = brokerage.ended, brokerage.clients
-    for ref in list(ended)[: len(ended) - ENDED_MAX]:
+    for ref in list(islice(ended, len(ended) - ENDED_MAX)):
         client = ended.pop(ref).client
         if client and clients.get(client) == ref:
             del clients[client]

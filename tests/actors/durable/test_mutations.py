@@ -208,7 +208,7 @@ MUTATIONS = [
         "who waits is not told of a failure",
         Intake,
         "interrupt",
-        "future.set_exception(Interrupted())",
+        'future.set_result([Unavailable("interrupted")] * size)',
         "pass",
     ),
     Mutation(
