@@ -6,12 +6,14 @@ hold for a database of any origin. May touch the network; knows nothing of the s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+import structlog
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -20,7 +22,10 @@ else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection
 
+log = structlog.get_logger("kontor.database")
+
 CONNECT_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 3.0
 COMMAND_TIMEOUT_S: Final = 30.0
 _STANDING_MAX: Final = 100
 """So many different statements a connection keeps prepared."""
@@ -88,6 +93,16 @@ async def open_pool(
         )
     except OUTAGES as error:
         raise _unavailable(database_url, error) from error
+
+
+async def close_pool(pool: Pool) -> None:
+    """Let go of all connections, of those that somebody still holds after a while, too."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await pool.close()
+    except TimeoutError:
+        log.warning("connections_still_held")
+        pool.terminate()
 
 
 class Standing:

@@ -24,7 +24,7 @@ from domain.accounts.policy import Policy
 from domain.orders import ACCOUNTS, BOOKS
 from domain.trading.commands import Command as BookCommand
 from domain.trading.commands import Reply as BookReply
-from persistence.database import Pool, open_pool
+from persistence.database import Pool, close_pool, open_pool
 from serve_apps.directory import Directory
 from serve_apps.exchange.catalogue import Catalogue
 from serve_apps.exchange.keys import ApiKeys
@@ -208,7 +208,7 @@ class Services:
         await self.counts.close()
         await self.redis.aclose()
         self.passwords.close()
-        await self.pool.close()
+        await close_pool(self.pool)
 
     def wake(self, job: str) -> None:
         """Have a background job look at once whether there is something to do."""

@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
-from persistence.database import OUTAGES, Pool, Standing, connection, is_outage, open_pool
+from persistence import database
+from persistence.database import (
+    OUTAGES,
+    Pool,
+    Standing,
+    close_pool,
+    connection,
+    is_outage,
+    open_pool,
+)
 
 
 async def test_a_connection_that_is_cut_is_an_outage_at_every_moment(database_url: str) -> None:
@@ -41,6 +51,22 @@ def test_a_group_is_an_outage_when_nothing_else_is_in_it() -> None:
     assert is_outage(ExceptionGroup("", [lost, ExceptionGroup("", [TimeoutError()])]))
     assert not is_outage(ExceptionGroup("", [lost, ValueError()]))
     assert not is_outage(KeyError("a bug"))
+
+
+async def test_a_pool_closes_whoever_still_holds_a_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CLOSE_TIMEOUT_S", 0.05)
+    pool = await open_pool(database_url, name="the test", size_max=1)
+    held = await pool.acquire()
+    async with asyncio.timeout(5):
+        await close_pool(pool)
+    with pytest.raises(asyncpg.InterfaceError):
+        await held.fetchval("SELECT 1")
+    other = await open_pool(database_url, name="the test", size_max=1)
+    await close_pool(other)
+    with pytest.raises(asyncpg.InterfaceError):
+        await other.fetchval("SELECT 1")
 
 
 PROCESS = "SELECT pg_backend_pid()"

@@ -30,7 +30,7 @@ from domain.durable import Machine
 from domain.orders import ACCOUNTS, BOOKS
 from domain.trading.machine import BooksMachine
 from persistence.accounts import AccountsProjection
-from persistence.database import Pool, open_pool
+from persistence.database import Pool, close_pool, open_pool
 from persistence.journal import prepare_streams
 from persistence.trading.projection import BooksProjection
 from serve_apps.application import AppConfig, Application
@@ -119,7 +119,7 @@ class InProcess:
         """End the partition."""
         self._server.close()
         await self._local.stop()
-        await self._pool.close()
+        await close_pool(self._pool)
 
 
 class PartitionAccounts(InProcess):
@@ -168,7 +168,13 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
     task = asyncio.ensure_future(app({"type": "lifespan"}, to_app.get, from_app.put))
     for stage in ("startup", "shutdown"):
         await to_app.put({"type": f"lifespan.{stage}"})
-        message = await from_app.get()
+        answer = asyncio.ensure_future(from_app.get())
+        await asyncio.wait([answer, task], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():  # it has ended, and will never answer
+            answer.cancel()
+            await task
+            raise RuntimeError(f"no answer to {stage}")
+        message = answer.result()
         if message["type"] != f"lifespan.{stage}.complete":
             raise RuntimeError(str(message))
         if stage == "startup":

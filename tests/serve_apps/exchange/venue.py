@@ -304,7 +304,13 @@ async def open_venue(
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="off", log_level="warning", ws="websockets-sansio")
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_level="warning",
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=10,  # not for ever, whoever is still connected
+        )
     )
     async with lifespan(app), http_client(app) as http:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
