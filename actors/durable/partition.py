@@ -323,19 +323,19 @@ class Partition:
         turn.early.clear()
 
     async def _load(self, items: Sequence[Item]) -> dict[bytes, tuple[bytes, Any]]:
-        work, count = self._work, self._loads.count
-        entities, recent, keys, used = work.entities, work.recent, work.keys, work.round
+        work = self._work
+        entities, recent = work.entities, work.recent
         missing: dict[str, None] = {}
         unknown: list[bytes] = []
         for item in items:
-            for key in keys(item):
+            for key in work.keys(item):
                 entity = entities.get(key)
                 if entity is None:
                     missing[key] = None
                 else:
-                    entity.used = used
+                    entity.used = work.round
             if type(item) is Request:
-                count(item.slot)
+                self._loads.count(item.slot)
                 for command_id, _ in item.identities:
                     if command_id not in recent:
                         unknown.append(command_id)
