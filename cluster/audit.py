@@ -21,6 +21,7 @@ from domain.durable import Diverged, Machine
 from persistence.database import Connection
 from persistence.journal import (
     GENESIS,
+    SLOTS,
     Corrupt,
     JournalRow,
     check_link,
@@ -28,10 +29,12 @@ from persistence.journal import (
     streams,
     to_microseconds,
 )
+from persistence.placement import owners
 
 FINDINGS_MAX: Final = 100
 _CHUNK: Final = 500
 _COMPARED: Final = 5_000
+_NAMED: Final = 5
 
 
 class Findings:
@@ -124,6 +127,8 @@ class KindAudit:
         self.counts[f"{self.noun}s"] += sum(len(work.entities) for work in works)
         await self._compare_timers()
         self._compare_moves()
+        if names:
+            await self._compare_slots()
 
     async def _chained(self, stream: str) -> AsyncIterator[JournalRow]:
         seq, previous = 0, GENESIS
@@ -183,6 +188,18 @@ class KindAudit:
                 moved.subtract(self.machine.balances(entity.state))
         if any(moved.values()):
             self.found("What slots took along and what they brought is not the same.")
+
+    async def _compare_slots(self) -> None:
+        """Each slot has a row, of the stream that has it by the journals."""
+        known = await owners(self.connection, self.kind)
+        told = self.replay.owners()
+        lost = sorted({*range(SLOTS), *told} - known.keys())
+        if lost:
+            first = ", ".join(str(slot) for slot in lost[:_NAMED])
+            self.found(f"{len(lost)} slots of {self.kind} have no owner: {first}.")
+        for slot, stream in told.items():
+            if known.get(slot, stream) != stream:
+                self.found(f"Slot {slot} is {stream}'s by the journals, and not {known[slot]}'s.")
 
     def house(self) -> dict[str, Counter[str]]:
         """Ledger accounts outside the entities, by name and asset, of all partitions together."""

@@ -1,18 +1,21 @@
-"""Snapshots and checkpoints made anew from the journals, which have everything.
+"""Snapshots, checkpoints and lost rows of the slot map made anew from the journals.
 
-For a database in which some of them are damaged or gone. A journal that does not verify is a reason
-to stop: nothing of its kind is written then. Whoever runs is fenced first.
+For a database in which some of them are damaged or gone: the journals have everything. One that
+does not verify is a reason to stop: nothing of its kind is written then. Whoever runs is fenced
+first.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
 
 from actors.accounts import accounts_codec
 from actors.books import BooksCodec
+from actors.durable.placement import completed
 from actors.durable.records import Codec, TurnRecord
 from actors.durable.replay import Replay
 from actors.durable.routing import slot_of
@@ -22,16 +25,22 @@ from domain.accounts.policy import Policy
 from domain.durable import Machine
 from domain.orders import ACCOUNTS, BOOKS
 from domain.trading.machine import BooksMachine
+from persistence import placement
 from persistence.database import Pool
 from persistence.journal import GENESIS, Checkpoint, Journal, JournalRow, streams
+from persistence.placement import order_of
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """A stream whose checkpoint is that of its last row now, and how many entities it stored."""
+    """A stream whose checkpoint is that of its last row now, and how many entities it stored.
+
+    ``slots`` of its own were in no row any more, and are again.
+    """
 
     stream: str
     rows: int
     entities: int
+    slots: int = 0
 
 
 async def rebuild(pool: Pool) -> list[Rebuilt]:
@@ -61,6 +70,7 @@ async def _kind(
         last[stream] = row
 
     await replay.run({name: _rows(journal) for name, journal in journals.items()}, seen)
+    slots = await _give_back(pool, kind, journals, replay) if journals else Counter[str]()
     done = []
     for stream, row in last.items():
         work = replay.works[stream]
@@ -73,8 +83,23 @@ async def _kind(
             Checkpoint(row.seq, row.hash, codec.encode(work.partition)),
             [(key, slot_of(key), state) for key, state in states.items()],
         )
-        done.append(Rebuilt(stream, row.seq, len(states)))
-    return done
+        done.append(Rebuilt(stream, row.seq, len(states), slots.pop(stream, 0)))
+    return done + [Rebuilt(stream, 0, 0, count) for stream, count in slots.items()]
+
+
+async def _give_back(
+    pool: Pool, kind: str, journals: Mapping[str, Journal], replay: Replay
+) -> Counter[str]:
+    """Slots without a row go to whoever the journals say has them; how many to each stream.
+
+    All streams are in our hands, so nobody serves such a slot from memory.
+    """
+    streams = sorted((name for name in journals if not placement.is_pin(name)), key=order_of)
+    known = await placement.owners(pool, kind)
+    owners = completed(known, replay.owners(), streams)
+    epochs = {name: journal.epoch for name, journal in journals.items()}
+    given = await placement.give_back(pool, kind, epochs, owners, replay.private())
+    return Counter(given.values())
 
 
 async def _rows(journal: Journal) -> AsyncIterator[JournalRow]:

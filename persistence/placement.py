@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 
 from persistence.database import Connection, Pool
-from persistence.journal import SLOTS
+from persistence.journal import SLOTS, Fenced
 
 
 class StreamRow(msgspec.Struct, frozen=True):
@@ -105,6 +105,45 @@ async def under_way(pool: Pool | Connection, kind: str) -> int:
         kind,
     )
     return count
+
+
+async def give_back(
+    pool: Pool,
+    kind: str,
+    epochs: Mapping[str, int],
+    owners: Mapping[int, str],
+    private: Mapping[str, int],
+) -> dict[int, str]:
+    """Write the rows of slots that have none; who got which.
+
+    ``owners`` is who has each slot, and ``private`` the slot of each key that has one to itself.
+    Only for who holds all streams of the kind, in ``epochs``: somebody who runs may have such a
+    slot in memory. Raises ``Fenced`` when one of them has another owner by now.
+    """
+    async with changing(pool) as connection:
+        held = await connection.fetch(
+            "SELECT stream, epoch FROM streams WHERE kind = $1 ORDER BY stream FOR SHARE", kind
+        )
+        if {row["stream"]: row["epoch"] for row in held} != dict(epochs):
+            raise Fenced(kind)
+        await connection.execute(
+            "INSERT INTO private_slots (kind, key, slot, target)"
+            " SELECT $1, * FROM unnest($2::text[], $3::smallint[], $4::text[])"
+            " ON CONFLICT DO NOTHING",
+            kind,
+            list(private),
+            list(private.values()),
+            [owners[slot] for slot in private.values()],
+        )
+        given = await connection.fetch(
+            "INSERT INTO slots (kind, slot, stream)"
+            " SELECT $1, * FROM unnest($2::smallint[], $3::text[])"
+            " ON CONFLICT DO NOTHING RETURNING slot, stream",
+            kind,
+            list(owners),
+            list(owners.values()),
+        )
+        return {row["slot"]: row["stream"] for row in given}
 
 
 @asynccontextmanager

@@ -99,6 +99,22 @@ def suggest(
     return Suggestion(targets, before, after)
 
 
+def completed(
+    known: Mapping[int, str], told: Mapping[int, str], streams: Sequence[str]
+) -> dict[int, str]:
+    """An owner for each shared slot, and for whatever else is ``known`` or ``told``.
+
+    What is ``known`` goes before what is ``told``. In a slot of which neither says anything nobody
+    has ever been, so it may be anybody's: it goes to the owner of the slot before it, as slots were
+    given out in ranges, or else to the first of ``streams``.
+    """
+    found = {**told, **known}
+    owner = next((found[slot] for slot in range(SLOTS) if slot in found), streams[0])
+    for slot in range(SLOTS):
+        owner = found.setdefault(slot, owner)
+    return found
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What ``scale`` wished for: the streams that share the slots, and how many slots move."""
 

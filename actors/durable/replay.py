@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from actors.durable.items import Entity
-from actors.durable.records import Adopted, Codec, Released, TurnRecord
+from actors.durable.records import Adopted, Codec, Released, Split, TurnRecord
+from actors.durable.routing import slot_of
 from actors.durable.turn import Workspace
 from persistence.journal import Corrupt, JournalRow
 
@@ -26,6 +27,7 @@ class Replay:
         self.works: dict[str, Workspace] = {}
         self.parcels: dict[tuple[str, int], dict[str, Entity]] = {}
         self._turns = 0
+        self._moved: dict[int, str] = {}
         self._codec = codec
         self._new = new
 
@@ -87,6 +89,34 @@ class Replay:
             if key not in work.entities:
                 work.admit(key, work.machine.new(key))
         left = work.replay(record, row.at)
+        self._note(stream, record)
         if any(type(moving) is Released for moving in record.moved):
             self.parcels[stream, row.seq] = left
         seen(stream, row, record, states)
+
+    def _note(self, stream: str, record: TurnRecord[Any, Any]) -> None:
+        """Remember where slots went. A slot's moves happen in their order, whoever wrote them."""
+        for moving in record.moved:
+            if type(moving) is Split:
+                self._moved[moving.slot] = stream
+            elif type(moving) is Released:
+                self._moved.update(dict.fromkeys(moving.slots, moving.to))
+            elif type(moving) is Adopted:
+                self._moved.update(dict.fromkeys(moving.slots, stream))
+
+    def owners(self) -> dict[int, str]:
+        """Who has each slot, as far as the journals tell: nothing of one that was never used."""
+        found = {
+            work.partition.private.get(key, slot_of(key)): stream
+            for stream, work in self.works.items()
+            for key in work.entities
+        }
+        return found | self._moved
+
+    def private(self) -> dict[str, int]:
+        """The slot of each key that has one to itself."""
+        return {
+            key: slot
+            for work in self.works.values()
+            for key, slot in work.partition.private.items()
+        }

@@ -170,7 +170,11 @@ class Supervisor:
         self._draining = frozenset(await supervision.draining(self._pool))
 
     async def _find_unowned(self) -> None:
-        """Find slots that nobody owns. Who should have them is not for a supervisor to guess."""
+        """Find slots that nobody owns.
+
+        They are not given out here: somebody who runs may have them in memory, and whose they are
+        only the journals tell (``kontor journal rebuild``).
+        """
         unowned = await supervision.unowned_slots(self._pool, self.kind)
         if unowned and unowned != self._unowned:
             self._tell("slots unowned", f"{len(unowned)} slots have no owner: {_few(unowned)}")

@@ -202,7 +202,7 @@ def journal_verify(stream: Stream = None, as_json: Json = False) -> None:
 
 @journal.command("rebuild")
 def journal_rebuild(as_json: Json = False) -> None:
-    """Make all snapshots and checkpoints anew from the journals; the platform must not run."""
+    """Make snapshots, checkpoints and lost slots anew from the journals of a platform at rest."""
     from cluster.cli.asking import ask
     from cluster.cli.books import made_anew
 
@@ -211,7 +211,8 @@ def journal_rebuild(as_json: Json = False) -> None:
         show(msgspec.to_builtins(done))
         return
     for one in done:
-        typer.echo(f"{one.stream}: {one.entities:,} entities as of row {one.rows:,}")
+        slots = f", {one.slots:,} lost slots are its own again" if one.slots else ""
+        typer.echo(f"{one.stream}: {one.entities:,} entities as of row {one.rows:,}{slots}")
     typer.echo("Prove it with `kontor check`.")
 
 

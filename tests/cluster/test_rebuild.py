@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from actors.accounts import KIND
 from actors.durable.moving import Mover
 from actors.durable.routing import slot_of
 from cluster.books import check
@@ -13,7 +14,9 @@ from cluster.rebuild import rebuild
 from domain.accounts import commands as cmd
 from domain.accounts.numbers import account_number
 from persistence.database import Pool
-from persistence.journal import Corrupt, Fenced
+from persistence.journal import SLOTS, Corrupt, Fenced
+from persistence.placement import pin, retarget, under_way
+from persistence.supervision import unowned_slots
 from tests.persistence.site import Site, running_site
 
 
@@ -111,3 +114,93 @@ async def test_nothing_is_built_on_a_damaged_journal(pool: Pool) -> None:
     with pytest.raises(Corrupt, match="is not what was written"):
         await rebuild(pool)
     assert await stored(pool) == before
+
+
+async def moved_and_split(site: Site, people: list[int]) -> None:
+    """A customer's slot, and the one before another's, go to the other partition, and somebody
+    gets one alone."""
+    pool = site.pool
+    gone = slot_of(str(people[0])), slot_of(str(people[1])) - 1
+    await retarget(pool, KIND, dict.fromkeys(gone, "accounts/1"))
+    await pin(pool, KIND, str(people[4]))
+    await site.local.start("accounts/pin-1")
+    async with asyncio.timeout(10):
+        while await under_way(pool, KIND):
+            for partition in site.partitions.values():
+                partition.nudge()
+            await asyncio.sleep(0.02)
+
+
+async def slot_map(pool: Pool) -> list[tuple[object, ...]]:
+    """All owners, and all keys that have a slot alone."""
+    rows = await pool.fetch("SELECT slot, stream, target FROM slots ORDER BY slot")
+    rows += await pool.fetch("SELECT key, slot FROM private_slots ORDER BY slot")
+    return [tuple(row) for row in rows]
+
+
+async def test_lost_slots_go_back_to_whom_the_journals_say_they_belong(pool: Pool) -> None:
+    async with running_site(pool) as site:
+        people = await usual(site)
+        await moved_and_split(site, people)
+    before = await slot_map(pool)
+    assert (await check(pool)).ok
+    slots = [slot_of(str(person)) for person in people]
+    lost = sorted({*slots, SLOTS - 1, SLOTS})
+    await pool.execute("DELETE FROM slots WHERE slot = ANY($1::smallint[])", lost)
+    await pool.execute("DELETE FROM private_slots")
+    assert any(f"{len(lost)} slots of accounts" in found for found in (await check(pool)).findings)
+    done = {one.stream: one.slots for one in await rebuild(pool)}
+    assert sum(done.values()) == len(lost)
+    assert done["accounts/pin-1"] == 1
+    assert await slot_map(pool) == before
+    assert (await check(pool)).ok
+    async with running_site(pool) as site:
+        await site.local.start("accounts/pin-1")
+        for person in people:
+            await site.call(cmd.ReadCustomer(person), cmd.CustomerView)
+
+
+async def test_who_is_between_two_partitions_belongs_to_the_new_one(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mover, "has_come", lambda self: False)
+    async with running_site(pool) as site:
+        people = await usual(site)
+        slot = slot_of(str(people[0]))
+        await retarget(pool, KIND, {slot: "accounts/1"})
+        site.partitions["accounts/0"].nudge()
+        async with asyncio.timeout(10):
+            while not await pool.fetchval("SELECT count(*) FROM handovers"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    before = await slot_map(pool)
+    await pool.execute("DELETE FROM slots WHERE slot = $1", slot)
+    await rebuild(pool)
+    assert await slot_map(pool) == before
+
+
+async def test_lost_slots_are_given_to_nobody_while_somebody_may_have_them(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_site(pool) as site:
+        people = await usual(site)
+    await pool.execute("DELETE FROM slots WHERE slot = $1", slot_of(str(people[0])))
+    run = rebuild.__globals__["Replay"].run
+
+    async def overtaken(*arguments: object) -> None:
+        await run(*arguments)
+        await pool.execute("UPDATE streams SET epoch = epoch + 1 WHERE stream = 'accounts/1'")
+
+    monkeypatch.setattr(rebuild.__globals__["Replay"], "run", overtaken)
+    with pytest.raises(Fenced):
+        await rebuild(pool)
+    assert len(await unowned_slots(pool, KIND)) == 1
+
+
+async def test_a_slot_whose_row_contradicts_the_journals_is_found(pool: Pool) -> None:
+    async with running_site(pool) as site:
+        people = await usual(site)
+    slot = slot_of(str(people[0]))
+    await pool.execute("UPDATE slots SET stream = 'accounts/1' WHERE slot = $1", slot)
+    assert (await check(pool)).findings == [
+        f"Slot {slot} is accounts/0's by the journals, and not accounts/1's."
+    ]
