@@ -19,6 +19,7 @@ from serve_apps import live
 from serve_apps.application import AppConfig, build
 from tests.serve_apps.browser import Browser
 from tests.serve_apps.inprocess import lifespan, make_config, weaken_passwords
+from tests.serve_apps.listening import PromptServer
 
 WAIT_S = 30.0
 
@@ -44,7 +45,7 @@ async def ingress(
     config = make_config(database_url, redis_url)
     app = build(config)
     weaken_passwords(app)
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
+    server = PromptServer(uvicorn.Config(app, lifespan="off", log_level="warning"))
     async with lifespan(app), Browser(app) as ann, Browser(app) as bob:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await ann.sign_up("Ann Baker")

@@ -29,6 +29,7 @@ from tests.serve_apps.inprocess import (
     make_config,
     weaken_passwords,
 )
+from tests.serve_apps.listening import PromptServer
 
 WAIT_S = 30.0
 
@@ -44,7 +45,7 @@ class Replica:
         listener.listen()
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._listener = listener
-        self._server = uvicorn.Server(
+        self._server = PromptServer(
             uvicorn.Config(
                 self.app, lifespan="off", log_level="warning", timeout_graceful_shutdown=1
             )

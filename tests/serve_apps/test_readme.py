@@ -21,6 +21,7 @@ from cluster.demo import PEOPLE
 from domain.trading.commands import InstrumentReply, ListInstrument
 from domain.trading.rules import About, InstrumentType, Rules
 from serve_apps.application import Application
+from tests.serve_apps.listening import PromptServer
 
 ROOT = Path(__file__).resolve().parents[2]
 README_URL = "http://localhost:8080"
@@ -50,7 +51,7 @@ sys.stdout.write(answer.read().decode())
 async def url(app: Application) -> AsyncIterator[str]:
     """Where the application listens."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    server = PromptServer(uvicorn.Config(app, lifespan="off", log_config=None))
     task = asyncio.create_task(server.serve([listening]))
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True

@@ -42,6 +42,7 @@ from tests.serve_apps.inprocess import (
     make_config,
     weaken_passwords,
 )
+from tests.serve_apps.listening import PromptServer
 
 UNIT = 10**8
 SYMBOL = "BTCUSD"
@@ -303,7 +304,7 @@ async def open_venue(
     weaken_passwords(app)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(
+    server = PromptServer(
         uvicorn.Config(
             app,
             lifespan="off",

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from serve_apps.exchange.streams.connection import Connection
 from serve_apps.exchange.streams.market import Market
 from tests.serve_apps.exchange.streams.site import Book, Books, History, batch, make_market
+from tests.serve_apps.listening import PromptServer
 
 WAIT_S = 5.0
 KEY = "k" * 40
@@ -88,7 +89,7 @@ async def serving(book: Book, *, shared: bool = True) -> AsyncIterator[Server]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server.url = f"ws://127.0.0.1:{listener.getsockname()[1]}"
-    web = uvicorn.Server(uvicorn.Config(server, lifespan="off", log_level="warning"))
+    web = PromptServer(uvicorn.Config(server, lifespan="off", log_level="warning"))
     task = asyncio.create_task(web.serve(sockets=[listener]))
     try:
         yield server
