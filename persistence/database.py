@@ -99,10 +99,9 @@ async def close_pool(pool: Pool) -> None:
     """Let go of all connections, of those that somebody still holds after a while, too."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await pool.close()
+            await pool.close()  # cancelled, it ends them all at once
     except TimeoutError:
         log.warning("connections_still_held")
-        pool.terminate()
 
 
 class Standing:

@@ -16,7 +16,7 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import limits
@@ -133,7 +133,9 @@ class Gate:
         self._address = _rule("address", settings.address)
         self._session = _rule("session", settings.session)
         self._customer = _rule("customer", settings.customer)
+        self._shared = replace(self._address, amount=self._address.amount * SHARED_FACTOR)
         self._address_policy = (b"ratelimit-policy", self._address.policy)
+        self._shared_policy = (b"ratelimit-policy", self._shared.policy)
         self._member_policy = (
             b"ratelimit-policy",
             self._session.policy + b", " + self._customer.policy,
@@ -149,15 +151,16 @@ class Gate:
 
     def charge_address(self, address: str, cost: int) -> Told:
         """Count a request of somebody without a session."""
-        rule, now = self._address, self._counts.now()
+        rule, policy, now = self._address, self._address_policy, self._counts.now()
+        if not address:
+            rule, policy = self._shared, self._shared_policy
         window = self._counts.window((rule.name, network_of(address), rule.seconds), now)
-        amount = rule.amount if address else rule.amount * SHARED_FACTOR
-        over = window.used + cost > amount
+        over = window.used + cost > rule.amount
         if over:
             self._press(network_of(address), now)
         else:
             window.untold += cost
-        return self._told(rule, self._address_policy, amount - window.used, now, over)
+        return self._told(rule, policy, rule.amount - window.used, now, over)
 
     def exhausted(self, address: str) -> bool:
         """Whether an address was refused in this interval: no session is looked for any more."""

@@ -86,9 +86,13 @@ async def test_an_address_has_its_units(connection: redis.asyncio.Redis) -> None
 
 async def test_who_has_no_address_shares(connection: redis.asyncio.Redis) -> None:
     gate = gate_of(connection)
-    answers = [gate.charge_address("", 1).refused for _ in range(10 * SHARED_FACTOR + 1)]
-    assert answers[:-1] == [None] * (10 * SHARED_FACTOR)
-    assert answers[-1] is not None
+    told = [gate.charge_address("", 1) for _ in range(10 * SHARED_FACTOR + 1)]
+    assert [each.refused for each in told[:-1]] == [None] * (10 * SHARED_FACTOR)
+    assert told[-1].refused is not None
+    assert dict(told[0].headers) == {
+        b"ratelimit-policy": b'"address";q=%d;w=60' % (10 * SHARED_FACTOR),
+        b"ratelimit": b'"address";r=%d;t=60' % (10 * SHARED_FACTOR - 1),
+    }
 
 
 async def test_sessions_and_the_customer_behind_them(connection: redis.asyncio.Redis) -> None:
