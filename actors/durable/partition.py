@@ -122,15 +122,13 @@ class Partition:
         return self._intake.commands(commands, self._work, self._mover.departing)
 
     async def receive(self, shipment: Shipment[Any]) -> list[Any]:
-        """Take messages of another partition; their outcomes, in order, once durable.
-
-        Raises ``Interrupted`` when the outcome is unknown; send the same again.
-        """
+        """Take messages of another partition once it is ready; see ``take``."""
         await self._ready.wait()
         return await self.take(shipment)
 
     def take(self, shipment: Shipment[Any]) -> Awaitable[list[Any]]:
-        """Like ``receive``, but in the queue at once."""
+        """Put messages in the queue at once; await the result for their outcomes, in order.
+        ``Interrupted`` when they are unknown: send the same again."""
         if self._refuses(0):
             return interrupted(self.state)
         return self._intake.shipment(shipment)
