@@ -22,6 +22,11 @@ LINE_LENGTH_MAX = 100
 MAY_PRINT = ("cluster/cli/", "benchmarks/")
 MONEY = ("domain/", "persistence/", "actors/")
 CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
+BUSINESS = re.compile(
+    r"\b(bank|currenc(y|ies)|customers?|deposits?|money|orders? books?|pa(y|ys|id|yer|yments?)|"
+    r"prices?|trad(e|es|er|ing)|transfer(s|red)?)\b",
+    re.IGNORECASE,
+)
 MARKS = re.compile(r"\b(TODO|FIXME)\b(?!.*docs/decisions/)")
 
 Sources = dict[str, ast.Module]
@@ -184,6 +189,17 @@ def test_the_layers_import_downwards_only(sources: Sources) -> None:
             if module.partition(".")[0] in above
         ]
     assert upward == []
+
+
+def test_the_durable_runtime_does_not_know_what_its_entities_are_about() -> None:
+    pages = [*files("actors/durable"), ROOT / "docs/concepts/durable-runtime.md"]
+    knowing = {
+        name_of(page): word.group()
+        for page in pages
+        if (word := BUSINESS.search(page.read_text(encoding="utf-8")))
+    }
+    assert knowing == {}
+    assert len(pages) > 20
 
 
 def test_nothing_is_left_to_do() -> None:

@@ -76,7 +76,7 @@ class Mover:
     async def look(self) -> None:
         """Read what there is to do. A database that is away is asked again later.
 
-        Slots set out only for a partition that is up: their customers would wait for it.
+        Slots set out only for a partition that is up: their callers would wait for it.
         """
         try:
             await self._journal.check_epoch()

@@ -41,7 +41,7 @@ class Options(msgspec.Struct, frozen=True):
 
     A checkpoint is due after ``checkpoint_interval_s``, but not before 30 times as long as the
     last one took, unless ``checkpoint_interval_max_s`` or ``checkpoint_events_max`` are over.
-    ``leave_timeout_s`` is how long customers of slots that are to move may have to wait for what
+    ``leave_timeout_s`` is how long callers of slots that are to move may have to wait for what
     is on its way before the move is given up for now; ``unsettled_max`` how many messages may
     have been sent since the oldest that has no outcome. ``memory_bytes_max`` is what entities may
     take in memory before idle ones are dropped; every ``rest_interval_s`` (as often as a checkpoint

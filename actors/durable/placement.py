@@ -66,7 +66,7 @@ def suggest(
 
     ``loads`` are commands per second by slot. Each step takes from the busiest stream the slot
     that brings it and the idlest one closest together; one very hot slot is left alone, since
-    moving it helps nobody (pin its customer instead).
+    moving it helps nobody (pin its key instead).
     """
     total = dict.fromkeys(streams, 0.0)
     slots: dict[str, dict[int, float]] = {stream: {} for stream in streams}

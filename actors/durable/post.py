@@ -185,7 +185,7 @@ class Post:
             try:
                 outcomes = self._codec.decode_outcomes(await self._deliver(stream, shipment))
             except Exception as error:
-                # Even a bug must not leave money on its way for ever.
+                # Even a bug must not leave a message on its way for ever.
                 expected = isinstance(error, NoAnswer | OSError)
                 log.info(
                     "shipment is repeated",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 SPARES: Final = 2
-"""On each node: a books' actor and an account actor may die at once. 58 MB each."""
+"""On each node: two actors may die at once. 58 MB each."""
 _FIRST_S: Final = 3.0
 _AFTER_S: Final = 1.0
 _BETWEEN_S: Final = 2.0
