@@ -16,11 +16,16 @@ from starlette.routing import Route
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from persistence.database import connection
 from serve_apps.application import AppConfig, build
 from tests.serve_apps.inprocess import http_client, weaken_passwords
 
 RESTART = 1012
 """``Service Restart``: come back (RFC 6455, registry of close codes)."""
+
+CONNECTIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = $1"""
 
 
 async def test_draining(own_config: AppConfig) -> None:
@@ -65,3 +70,7 @@ async def test_draining(own_config: AppConfig) -> None:
     async with http_client(app) as late:
         answer = await late.get("/readyz")
         assert (answer.status_code, answer.json()) == (503, {"status": "draining"})
+    async with connection(own_config.database_url, name="the test") as other:
+        async with asyncio.timeout(10):
+            while await other.fetchval(CONNECTIONS, f"kontor {own_config.name}"):
+                await asyncio.sleep(0.01)
