@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -37,13 +38,14 @@ FENCE = "AND epoch = $3 FOR SHARE"
 
 
 @pytest.fixture
-async def owner(pool: Pool) -> Journal:
+async def owner(pool: Pool) -> AsyncIterator[Journal]:
     """The journal of a stream, taken over; ``marks`` is a table that a turn may write to."""
     await prepare_streams(pool, "accounts", 2)
     await pool.execute("CREATE TABLE marks (mark text PRIMARY KEY)")
     journal = Journal(pool, "accounts", STREAM)
     await journal.take_over()
-    return journal
+    yield journal
+    await pool.execute("DROP TABLE marks")  # so that the database is as it was
 
 
 def next_row(
