@@ -24,7 +24,7 @@ RESTART = 1012
 """``Service Restart``: come back (RFC 6455, registry of close codes)."""
 
 CONNECTIONS = """
-SELECT count(*) FROM pg_stat_activity
+SELECT count(*) FROM pg_stat_activity, pg_sleep(0.01)
 WHERE datname = current_database() AND application_name = $1"""
 
 
@@ -73,4 +73,4 @@ async def test_draining(own_config: AppConfig) -> None:
     async with connection(own_config.database_url, name="the test") as other:
         async with asyncio.timeout(10):
             while await other.fetchval(CONNECTIONS, f"kontor {own_config.name}"):
-                await asyncio.sleep(0.01)
+                pass
