@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from actors.durable.options import Options as PartitionOptions
-from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition
+from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition, quiet
 from cluster.chaos.running import a_platform
 from domain.accounts.commands import CustomerView, ReadCustomer
 from persistence.database import Pool, open_pool
@@ -103,7 +103,8 @@ async def _memory(database_url: str, options: Options, idle: bool) -> int:
 
 
 def _memory_of(database_url: str, options: Options, idle: bool) -> int:
-    return asyncio.run(_memory(database_url, options, idle))
+    with quiet():
+        return asyncio.run(_memory(database_url, options, idle))
 
 
 def _in_a_fresh_process(database_url: str, options: Options, idle: bool) -> int:
@@ -250,7 +251,8 @@ def run(
     database_url: str, folder: Path, options: Options, progress: Progress, advance: Advance
 ) -> dict[str, Any]:
     """Open customers in this database, measure, then start a platform on it in ``folder``."""
-    results = asyncio.run(_run(database_url, options, progress, advance))
+    with quiet():
+        results = asyncio.run(_run(database_url, options, progress, advance))
     results["platform_start"] = _start_up(database_url, folder)
     progress(f"a platform starts on it: {results['platform_start']}")
     return {

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.durable.options import Options as PartitionOptions
-from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition
+from benchmarks.local import FIRST_CUSTOMER, NEVER_S, LocalPartition, quiet
 from benchmarks.processors import processor_seconds
 from persistence.database import open_pool
 
@@ -170,4 +170,5 @@ async def _run(database_url: str, options: Options, progress: Progress) -> dict[
 
 def run(database_url: str, options: Options, progress: Progress) -> dict[str, Any]:
     """What happens in one partition by itself."""
-    return asyncio.run(_run(database_url, options, progress))
+    with quiet():
+        return asyncio.run(_run(database_url, options, progress))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from actors.durable.options import Options
 from benchmarks import customers, recovery
 from benchmarks.local import FIRST_CUSTOMER, LocalPartition
@@ -14,11 +16,14 @@ def _silent(text: str) -> None:
     pass
 
 
-async def test_recovery_replays_all_customers(database_url: str) -> None:
+async def test_recovery_replays_all_customers(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = recovery.Options(
         customers=300, turns=(100, 10), segments=1, segment_s=0.3, warm_up_s=0.1
     )
     result = await asyncio.to_thread(recovery.run, database_url, options, _silent)
+    assert capsys.readouterr().out == "", "what was measured is all that is said there"
     assert [found["entities"] for found in result["recoveries"]] == [300, 300]
     assert [found["turns"] for found in result["recoveries"]] == [3, 30]
     assert all(found["seconds"] > 0 for found in result["recoveries"])
