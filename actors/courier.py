@@ -42,6 +42,7 @@ from persistence import webhooks as endpoints
 from persistence.database import OUTAGES, Connection, Pool
 from persistence.deliveries import Delivery, Sending, Standing
 from persistence.notifications import TO_SEND
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +143,7 @@ class Courier:
         try:
             await asyncio.gather(*tasks)
         finally:
-            await _end(tasks)
+            await end_tasks(tasks)
             await webhooks.close()
             for mailer in mailers:
                 await mailer.close()
@@ -225,9 +226,7 @@ class Courier:
                     task.result()
             return found
         finally:
-            for task in at_work:
-                task.cancel()
-            await asyncio.gather(*at_work, return_exceptions=True)
+            await end_tasks(at_work)
 
     async def _begin_webhooks(
         self, webhooks: Webhooks, at_work: dict[asyncio.Task[None], str]
@@ -402,14 +401,3 @@ class Courier:
             except OUTAGES as error:
                 log.info("courier does not see", error=repr(error))
             await asyncio.sleep(LOOK_EVERY_S)
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done: on Python 3.11 ``wait_for``, by which libraries wait for
-    answers, can swallow a cancellation that comes together with the answer.
-    """
-    pending = tasks
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.2)

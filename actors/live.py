@@ -8,7 +8,6 @@ Whoever misses one sees the truth at the next reading of the page.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from redis.exceptions import RedisError
 from domain.accounts import events as ev
 from domain.accounts.numbers import customer_of
 from domain.money import format_amount
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -116,9 +116,7 @@ class LivePublisher:
 
     async def close(self) -> None:
         """Publish nothing more."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end_tasks([self._task])
         await self._redis.aclose()
 
     async def _pump(self) -> None:

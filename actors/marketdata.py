@@ -22,6 +22,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from domain.trading.news import BookNews, Level
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -86,9 +87,7 @@ class MarketPublisher:
 
     async def close(self) -> None:
         """Publish nothing more."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end_tasks([self._task])
         await self._redis.aclose()
 
     async def _pump(self) -> None:

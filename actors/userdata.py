@@ -9,7 +9,6 @@ without a stream costs nothing more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from domain.accounts.numbers import customer_of
 from domain.accounts.reports import SettledNews
 from domain.accounts.trading import OrderReport, OrdersNews
 from domain.orders import Amend, Cancel
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -134,9 +134,7 @@ class CustomerPublisher:
 
     async def close(self) -> None:
         """Publish nothing more."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end_tasks([self._task])
         await self._redis.aclose()
 
     async def _pump(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from starlette.types import Scope
 
-from serve_apps.tasks import end_tasks
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger("kontor.access")
 

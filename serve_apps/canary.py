@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from persistence.releases import Comparison, Side
-from serve_apps.tasks import end_tasks
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger("kontor.canary")
 

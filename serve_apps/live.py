@@ -26,12 +26,12 @@ from actors.notifications.announcing import CHANNEL as TOLD
 from domain.identity.permissions import Permission
 from persistence.database import OUTAGES
 from persistence.notifications import Notification
+from persistence.tasks import end_tasks
 from serve_apps.notification_feed import Feed
 from serve_apps.notifications import live_payload
 from serve_apps.permissions import permits
 from serve_apps.services import Services
 from serve_apps.sessions import Principal
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.live")
 

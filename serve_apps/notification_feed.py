@@ -22,8 +22,8 @@ from actors.notifications.announcing import decode_told
 from persistence import notifications as store
 from persistence.database import OUTAGES
 from persistence.notifications import Notification
+from persistence.tasks import end_tasks
 from serve_apps.services import Services
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.notifications")
 

@@ -20,8 +20,8 @@ import redis.exceptions
 import structlog
 
 from persistence.database import OUTAGES, Pool
+from persistence.tasks import end_tasks
 from serve_apps.gathering import Gathering
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.remembered")
 

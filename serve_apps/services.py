@@ -25,6 +25,7 @@ from domain.orders import ACCOUNTS, BOOKS
 from domain.trading.commands import Command as BookCommand
 from domain.trading.commands import Reply as BookReply
 from persistence.database import Pool, close_pool, open_pool
+from persistence.tasks import end_tasks
 from serve_apps.directory import Directory
 from serve_apps.exchange.catalogue import Catalogue
 from serve_apps.exchange.keys import ApiKeys
@@ -34,7 +35,6 @@ from serve_apps.gateway.limits import Gate, RequestLimits
 from serve_apps.hot_reads import HotReads
 from serve_apps.security import Passwords, Security, SecuritySettings
 from serve_apps.sessions import Sessions
-from serve_apps.tasks import end_tasks
 
 if TYPE_CHECKING:
     from serve_apps.exchange.streams.market import Market

@@ -8,7 +8,6 @@ is repeated by itself. Batches go through a ``Channel``, which keeps order.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -18,6 +17,7 @@ import structlog
 from actors.durable.channel import NoAnswer
 from actors.durable.records import Codec
 from domain.durable import Unavailable
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +132,4 @@ class RequestLink:
                 call.future.set_result([Unavailable("closed")] * len(call.commands))
         self._queue.clear()
         self._gathered = 0
-        for task in list(self._in_flight):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._in_flight)

@@ -6,7 +6,6 @@ For benchmarks and tests of what partitions do to a real database.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from actors.durable.routing import SlotMap, SlotMaps
 from domain.durable import Machine
 from persistence.database import Pool
 from persistence.journal import Journal
+from persistence.tasks import end_tasks
 
 _TICK_S = 0.5
 
@@ -85,10 +85,7 @@ class LocalPartitions:
     async def kill(self, stream: str) -> None:
         """End a partition without notice: what is in memory is lost."""
         del self.partitions[stream]
-        for task in self._tasks.pop(stream):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._tasks.pop(stream))
 
     async def stop(self) -> None:
         """End all in order, with a last checkpoint."""

@@ -16,6 +16,7 @@ from cluster import assets, demo
 from cluster.errors import Exit, StartError
 from cluster.platform import Platform
 from cluster.settings import Settings
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger("kontor.up")
 
@@ -89,9 +90,7 @@ async def _run(platform: Platform, *, with_market: bool) -> None:
     if watching.done():
         stopping.cancel()
         await watching
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(tasks)
 
 
 def _people(platform: Platform) -> list[demo.Person]:

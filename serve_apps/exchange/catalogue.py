@@ -16,9 +16,9 @@ import structlog
 
 from domain.accounts.trading import Terms
 from persistence.database import OUTAGES, DatabaseUnavailable, Pool, connection
+from persistence.tasks import end_tasks
 from persistence.trading import catalogue as store
 from persistence.trading.catalogue import Instrument, InstrumentPage
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.catalogue")
 

@@ -18,7 +18,7 @@ import redis.asyncio
 import redis.exceptions
 import structlog
 
-from serve_apps.tasks import end_tasks
+from persistence.tasks import end_tasks
 
 log = structlog.get_logger("kontor.counts")
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import Message, Receive
 
-from serve_apps.tasks import end_tasks
+from persistence.tasks import end_tasks
 
 LOOK_S: Final = 1.0
 BODY_LATE: Final = 408

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from persistence.tasks import end_tasks
 from persistence.trading.catalogue import Instrument
 from serve_apps.exchange.streams.connection import Connection
 from serve_apps.exchange.streams.history import StoredHistory
@@ -17,7 +18,6 @@ from serve_apps.exchange.streams.listener import listen
 from serve_apps.exchange.streams.market import Market
 from serve_apps.exchange.streams.users import Users
 from serve_apps.services import Services
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.streams")
 

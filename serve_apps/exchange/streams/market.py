@@ -20,6 +20,7 @@ from actors.marketdata import BookChanges, MarketBatch, TimedTrade
 from domain.durable import Unavailable
 from domain.trading.commands import BookView, OrdersView, ReadBook, ReadOrders
 from persistence.database import OUTAGES
+from persistence.tasks import end_tasks
 from persistence.trading.queries import DAY
 from serve_apps.exchange.numbers import Steps
 from serve_apps.exchange.streams import payloads
@@ -28,7 +29,6 @@ from serve_apps.exchange.streams.board import Board
 from serve_apps.exchange.streams.copy import Best, Levels
 from serve_apps.exchange.streams.feed import News
 from serve_apps.exchange.streams.topics import Topic
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.market")
 

@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from actors.userdata import CustomerNews, channel_of, decode_news
 from domain.accounts.trading import BalanceView, BrokerageView, ReadBrokerage
 from persistence.database import OUTAGES
+from persistence.tasks import end_tasks
 from serve_apps.exchange.streams import execution
-from serve_apps.tasks import end_tasks
 
 log = structlog.get_logger("kontor.users")
 

@@ -10,13 +10,14 @@ Frames are complete and uncompressed, which any client takes, compression agreed
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from starlette.types import Scope, Send
+
+from persistence.tasks import end_tasks
 
 BUFFER_MAX: Final = 1024 * 1024
 """Bytes that a consumer may be behind."""
@@ -153,9 +154,7 @@ class QueuedWire:
 
     async def close(self) -> None:
         """Let the task end."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end_tasks([self._task])
 
     async def _pump(self) -> None:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.tasks import end_tasks
+from persistence.tasks import end_tasks
 from tests.serve_apps.exchange.venue import (
     SYMBOL,
     Refusal,

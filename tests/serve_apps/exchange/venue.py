@@ -30,9 +30,9 @@ from domain.accounts.trading import BrokerageReply, FundBrokerage, IssueAsset
 from domain.trading.commands import Command as BookCommand
 from domain.trading.commands import InstrumentReply, ListInstrument
 from domain.trading.rules import About, InstrumentType, Rules
+from persistence.tasks import end_tasks
 from serve_apps.application import AppConfig, Application, build
 from serve_apps.exchange.keys import MadeKey, make_key
-from serve_apps.tasks import end_tasks
 from tests.serve_apps.inprocess import (
     PASSWORD,
     PartitionAccounts,

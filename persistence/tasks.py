@@ -12,8 +12,9 @@ _PATIENCE_S = 0.2
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait until they are done, whatever they end with.
 
-    Cancels again until it works: redis-py can swallow a cancellation that reaches it while it
-    connects, and then waits for a message for ever.
+    Cancels again until it works: on Python 3.11 ``asyncio.wait_for``, by which redis-py connects
+    and writes, forgets a cancellation that comes together with its result. The task goes on, and
+    waits for its next work for ever.
     """
     pending = set(tasks)
     while pending:
