@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 import typer
 from rich.console import Console
 from rich.pretty import pprint
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.payments import Target
     from cluster.chaos.running import Running
 
-app = typer.Typer(help="Measure the platform on this machine.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 _SETTINGS = {"KONTOR_LOG_LEVEL": "warning", "KONTOR_DAILY_LIMITS": "{}"}
 
@@ -35,6 +36,13 @@ _NO_LIMITS = {
 Seconds = Annotated[float, typer.Option(help="Length of each scenario.", min=1)]
 Connections = Annotated[int, typer.Option(help="HTTP connections.", min=1)]
 Customers = Annotated[int, typer.Option(help="Customers that pay each other.", min=100)]
+
+
+@app.callback()
+def bench() -> None:
+    """Measure the platform on this machine."""
+    # Clients of actors and partitions that run in this process have something to say, too.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 @app.command("payments")
