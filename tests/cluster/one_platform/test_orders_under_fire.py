@@ -18,9 +18,18 @@ pytestmark = pytest.mark.cluster
 ACCOUNTS, BOOKS = "ray::AccountActor", "ray::OrderBookActor"
 
 
+async def all_back(platform: Running, killed: set[int]) -> None:
+    """Wait until nobody who was killed is still to be replaced."""
+    async with asyncio.timeout(60):
+        for mark, count in ((ACCOUNTS, 2), (BOOKS, 1)):
+            while len({process.pid for process in platform.children(mark)} - killed) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+
 async def strike(platform: Running, load: TradingLoad, killed: set[int]) -> None:
     """Kill the books' actor, the accounts', and both at once, while orders are on their way."""
     for marks in ((BOOKS,), (ACCOUNTS,), (BOOKS, ACCOUNTS), (BOOKS,)):
+        await all_back(platform, killed)
         done = load.batches
         for mark in marks:
             for process in platform.children(mark):
