@@ -16,6 +16,25 @@ from tests.cluster.running import Running, gone, kontor
 pytestmark = pytest.mark.cluster
 
 
+def test_a_killed_partition_comes_back_in_a_process_that_was_there_already(
+    platform: Running,
+) -> None:
+    def partitions() -> dict[int, psutil.Process]:
+        return {process.pid: process for process in platform.children("ray::AccountActor")}
+
+    def ready() -> bool:
+        return len(platform.children("ray::IDLE")) == SPARES and len(partitions()) == 2
+
+    assert wait_until(ready, timeout_s=60)
+    before = partitions()
+    killed_at = time.time()
+    min(before.values(), key=lambda process: process.pid).kill()
+    assert wait_until(lambda: len(partitions().keys() - before.keys()) == 1, timeout_s=60)
+    (new,) = partitions().keys() - before.keys()
+    assert partitions()[new].create_time() < killed_at
+    assert wait_until(ready, timeout_s=60)
+
+
 @pytest.mark.parametrize("name", ["postgres", "redis-server", "gcs_server"])
 def test_a_killed_server_is_replaced(platform: Running, name: str) -> None:
     (server,) = (
@@ -50,22 +69,3 @@ def test_deaths_are_noticed_by_the_next_control_store(platform: Running) -> None
     assert wait_until(replaced, timeout_s=60, pause_s=0.5)
     (second,) = [p for p in platform.processes() if p.name() == "gcs_server"]
     assert second.pid != store.pid
-
-
-def test_a_killed_partition_comes_back_in_a_process_that_was_there_already(
-    platform: Running,
-) -> None:
-    def partitions() -> dict[int, psutil.Process]:
-        return {process.pid: process for process in platform.children("ray::AccountActor")}
-
-    def ready() -> bool:
-        return len(platform.children("ray::IDLE")) == SPARES and len(partitions()) == 2
-
-    assert wait_until(ready, timeout_s=60)
-    before = partitions()
-    killed_at = time.time()
-    min(before.values(), key=lambda process: process.pid).kill()
-    assert wait_until(lambda: len(partitions().keys() - before.keys()) == 1, timeout_s=60)
-    (new,) = partitions().keys() - before.keys()
-    assert partitions()[new].create_time() < killed_at
-    assert wait_until(ready, timeout_s=60)
