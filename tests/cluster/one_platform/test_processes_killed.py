@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from actors.durable.reserve import SPARES
 from cluster.processes import wait_until
 from tests.cluster.running import Running, gone, kontor
 
 pytestmark = pytest.mark.cluster
-
-
-def test_a_killed_partition_comes_back_in_a_process_that_was_there_already(
-    platform: Running,
-) -> None:
-    def partitions() -> dict[int, psutil.Process]:
-        return {process.pid: process for process in platform.children("ray::AccountActor")}
-
-    def ready() -> bool:
-        return len(platform.children("ray::IDLE")) == SPARES and len(partitions()) == 2
-
-    assert wait_until(ready, timeout_s=60)
-    before = partitions()
-    killed_at = time.time()
-    min(before.values(), key=lambda process: process.pid).kill()
-    assert wait_until(lambda: len(partitions().keys() - before.keys()) == 1, timeout_s=60)
-    (new,) = partitions().keys() - before.keys()
-    assert partitions()[new].create_time() < killed_at
-    assert wait_until(ready, timeout_s=60)
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis-server", "gcs_server"])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import httpx
+import psutil
 import pytest
 
+from actors.durable.reserve import SPARES
 from cluster.processes import wait_until
 from tests.cluster.running import Running
 
@@ -24,6 +27,25 @@ def test_two_platforms_run_side_by_side(platform: Running, second: Running) -> N
         for running in (platform, second)
     ]
     assert [bool(instruments) for instruments in listed] == [True, False]
+
+
+def test_a_killed_partition_comes_back_in_a_process_that_was_there_already(
+    second: Running,
+) -> None:
+    def partitions() -> dict[int, psutil.Process]:
+        return {process.pid: process for process in second.children("ray::AccountActor")}
+
+    def ready() -> bool:
+        return len(second.children("ray::IDLE")) == SPARES and len(partitions()) == 2
+
+    assert wait_until(ready, timeout_s=60)
+    before = partitions()
+    killed_at = time.time()
+    min(before.values(), key=lambda process: process.pid).kill()
+    assert wait_until(lambda: len(partitions().keys() - before.keys()) == 1, timeout_s=60)
+    (new,) = partitions().keys() - before.keys()
+    assert partitions()[new].create_time() < killed_at
+    assert wait_until(ready, timeout_s=60)
 
 
 def test_sigterm_leaves_nothing_behind(platform: Running, second: Running) -> None:
